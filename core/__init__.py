@@ -1,0 +1,1 @@
+"""What every room of secondread shares; imports nothing else of ours."""

@@ -1,0 +1,131 @@
+"""Every error of secondread, grouped by who must act on it.
+
+::
+
+    SecondreadError
+    +-- SenderError        the peer sent something that cannot be kept or read
+    |   +-- InvalidInstance      the data set breaks PS3.5 or names itself wrongly
+    |   +-- UnsupportedImage     a sound instance whose pixels no model may read
+    |   +-- ConflictingInstance  a known SOP Instance UID with other content
+    +-- OperatorError      somebody who runs the system must change something
+    |   +-- InvalidSettings      a setting is missing, unknown or out of range
+    |   +-- StoreFull            no space (or no file size) left for an instance
+    |   +-- StoreUnavailable     the store or the database cannot be used now
+    |   +-- BrokerUnavailable    the queue's broker does not answer
+    |   +-- DestinationRefused   a peer answered and said no, for good
+    |   +-- DestinationUnavailable  a peer did not answer, or said "later"
+    +-- ModelError         a model package must be repaired
+    |   +-- InvalidBundle        the package does not pass its own checks
+    |   +-- ModelOutputInvalid   the network returned something that is no probability
+    +-- InternalError      a bug of ours
+        +-- IllegalTransition    a state was asked to take an event it does not know
+        +-- InvalidReport        a report did not pass its own read-back
+
+How an error becomes a DIMSE status, a retry or an HTTP status is written in one table
+each, next to the protocol, never where it is raised.
+"""
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConflictingInstance",
+    "DestinationRefused",
+    "DestinationUnavailable",
+    "IllegalTransition",
+    "InternalError",
+    "InvalidBundle",
+    "InvalidInstance",
+    "InvalidReport",
+    "InvalidSettings",
+    "ModelError",
+    "ModelOutputInvalid",
+    "OperatorError",
+    "SecondreadError",
+    "SenderError",
+    "StoreFull",
+    "StoreUnavailable",
+    "UnsupportedImage",
+]
+
+
+class SecondreadError(Exception):
+    """Root of all errors of secondread; its text is fit for a log and holds no patient data."""
+
+
+class SenderError(SecondreadError):
+    """The peer that sent an object has to act."""
+
+
+class InvalidInstance(SenderError):
+    """A data set that cannot be walked to its last byte, or whose identity is unusable."""
+
+
+class UnsupportedImage(SenderError):
+    """A sound instance whose pixels cannot be read or must not be analysed.
+
+    Parameters
+    ----------
+    reason
+        Value of `core.domain.NotAnalysedReason` that ends in the report.
+    message
+        What was found, which attribute, what was expected.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ConflictingInstance(SenderError):
+    """A SOP Instance UID that is already kept with other content; the first stays."""
+
+
+class OperatorError(SecondreadError):
+    """Whoever runs this installation has to act."""
+
+
+class InvalidSettings(OperatorError):
+    """A setting is missing, unknown or out of range."""
+
+
+class StoreFull(OperatorError):
+    """The instance store has no space left."""
+
+
+class StoreUnavailable(OperatorError):
+    """The instance store or the database cannot be used now."""
+
+
+class BrokerUnavailable(OperatorError):
+    """The broker does not answer; open jobs wait in the database."""
+
+
+class DestinationRefused(OperatorError):
+    """A destination answered with a failure that sending again will not change."""
+
+
+class DestinationUnavailable(OperatorError):
+    """A destination did not answer, or answered that it may accept later."""
+
+
+class ModelError(SecondreadError):
+    """Whoever made or installed a model package has to act."""
+
+
+class InvalidBundle(ModelError):
+    """A model package that does not pass its own checks; it is never served."""
+
+
+class ModelOutputInvalid(ModelError):
+    """A network's output that is not finite or not within its stated range."""
+
+
+class InternalError(SecondreadError):
+    """A bug of secondread."""
+
+
+class IllegalTransition(InternalError):
+    """An event that the present state does not accept; nothing was changed."""
+
+
+class InvalidReport(InternalError):
+    """A report that failed its read-back; it is not released."""

@@ -1,0 +1,47 @@
+"""Unique identifiers: the rule a UID must obey, and UIDs derived from what they name.
+
+A result's UID is a function of what it is the result of, so that any retry, on any
+worker, writes the same object again instead of a second one.
+"""
+
+import re
+import uuid
+
+__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "derived_uid", "is_valid_uid"]
+
+# PS3.5 9.1: components of digits without leading zeros, 64 characters at most.
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+MAXIMUM_UID_LENGTH = 64
+
+_NAMESPACE = uuid.UUID("6f1f0a52-6b1e-5a3c-9d0e-2f4f5ec0d1ea")
+
+
+def is_valid_uid(text: str) -> bool:
+    """Tell whether `text` obeys the rule for UIDs.
+
+    Source
+    ------
+    PS3.5 9.1 and Table 6.2-1 (UI).
+    """
+    return len(text) <= MAXIMUM_UID_LENGTH and _UID.fullmatch(text) is not None
+
+
+def derived_uid(*parts: str) -> str:
+    """Derive a UID from what it names: equal parts give the equal UID, everywhere and always.
+
+    Parameters
+    ----------
+    parts
+        What identifies the object, most general first. Their number and order matter.
+
+    Source
+    ------
+    PS3.5 B.2 (UUID derived UID: 2.25 and the UUID as one integer); RFC 4122 4.3 (version 5).
+    """
+    # The unit separator keeps ("ab", "c") and ("a", "bc") apart.
+    name = "\x1f".join(parts)
+    return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
+
+
+IMPLEMENTATION_CLASS_UID = derived_uid("implementation class", "secondread")
+IMPLEMENTATION_VERSION_NAME = "SECONDREAD_0"
