@@ -145,13 +145,13 @@ class Analysed:
     images: tuple[ImageReference, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
-    """Sentences for the reader, e.g. that the patient is outside the training population."""
+    """Sentences for the reader, e.g. that the age lies outside the training data."""
     outcome: Literal["analysed"] = "analysed"
 
 
 @dataclass(frozen=True)
 class NotAnalysed:
-    """The model was asked and must not answer, for a reason that a person can act on."""
+    """The model was asked and must not answer, for a reason one can act on."""
 
     algorithm: AlgorithmIdentity
     images: tuple[ImageReference, ...]

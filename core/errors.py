@@ -48,7 +48,7 @@ __all__ = [
 
 
 class SecondreadError(Exception):
-    """Root of all errors of secondread; its text is fit for a log and holds no patient data."""
+    """Root of all errors; its text is fit for a log and holds no patient data."""
 
 
 class SenderError(SecondreadError):
@@ -56,7 +56,7 @@ class SenderError(SecondreadError):
 
 
 class InvalidInstance(SenderError):
-    """A data set that cannot be walked to its last byte, or whose identity is unusable."""
+    """A data set that cannot be walked to its end, or whose identity is unusable."""
 
 
 class UnsupportedImage(SenderError):

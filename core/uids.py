@@ -7,7 +7,12 @@ worker, writes the same object again instead of a second one.
 import re
 import uuid
 
-__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "derived_uid", "is_valid_uid"]
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION_NAME",
+    "derived_uid",
+    "is_valid_uid",
+]
 
 # PS3.5 9.1: components of digits without leading zeros, 64 characters at most.
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -27,7 +32,7 @@ def is_valid_uid(text: str) -> bool:
 
 
 def derived_uid(*parts: str) -> str:
-    """Derive a UID from what it names: equal parts give the equal UID, everywhere and always.
+    """Derive a UID from what it names: equal parts give the equal UID everywhere.
 
     Parameters
     ----------
@@ -36,7 +41,7 @@ def derived_uid(*parts: str) -> str:
 
     Source
     ------
-    PS3.5 B.2 (UUID derived UID: 2.25 and the UUID as one integer); RFC 4122 4.3 (version 5).
+    PS3.5 B.2 (2.25 and the UUID as one integer); RFC 4122 4.3 (version 5).
     """
     # The unit separator keeps ("ab", "c") and ("a", "bc") apart.
     name = "\x1f".join(parts)
