@@ -18,6 +18,7 @@ __all__ = [
     "Finding",
     "ImageReference",
     "Laterality",
+    "ModelIdentity",
     "NotAnalysed",
     "NotAnalysedReason",
     "Presence",
@@ -104,6 +105,15 @@ class AlgorithmIdentity:
     """Of the whole package: the key by which jobs are told apart."""
     parameters: tuple[str, ...] = ()
     """Further facts that shaped the answer, one sentence each (`preprocessing=...`)."""
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """A model package as the node and the queue know it."""
+
+    name: str
+    version: str
+    bundle_sha256: str
 
 
 @dataclass(frozen=True)

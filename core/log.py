@@ -1,8 +1,8 @@
 """Structured logs: an event's name and fields from an allow-list.
 
-A field that is not on the list is dropped and counted, so that nobody can log a patient
-by accident. Text that a peer chose (an AE title) is escaped: a line break in it must not
-forge a line.
+A field that is not on the list is dropped and counted, so nobody logs a patient by
+accident. Text that a peer chose (an AE title) is escaped: a line break must not forge
+a line.
 """
 
 import logging

@@ -1,0 +1,149 @@
+"""The one connection to the index, for SQLite and PostgreSQL alike.
+
+SQLite runs in WAL with `synchronous=FULL`: a commit is on the disk when it returns. Every
+writing transaction begins IMMEDIATE, because a reader that becomes a writer half-way is
+refused at once instead of waiting for its turn.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from core.errors import StoreUnavailable
+from core.settings import Settings
+
+__all__ = ["Database", "open_database"]
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_READ_ONLY = "secondread_read_only"
+
+
+class Database:
+    """Transactions on the index; safe to share between threads, not across a fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reader = engine.execution_options(**{_READ_ONLY: True})
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Run a transaction that commits at the end of the block, or not at all.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is locked for longer than the busy timeout, full or gone.
+        """
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Run a transaction that sees one state of the index and waits for nobody.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database cannot be read.
+        """
+        with _translated(), self._reader.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreUnavailable(
+            f"the index cannot be used now ({type(error.orig).__name__}: {error.orig}); "
+            "check the disk and whether another program holds the database"
+        ) from error
+
+
+def open_database(settings: Settings, *, migrate: bool = True) -> Database:
+    """Open the index and bring its schema up to date.
+
+    Parameters
+    ----------
+    settings
+        `database_url` and `database.busy_timeout_s`.
+    migrate
+        Whether to run missing migrations. False for a command that only reads.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database cannot be opened, or is of a newer release.
+    """
+    url = make_url(settings.database_url)
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite and url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    arguments: dict[str, Any] = (
+        {"timeout": settings.database.busy_timeout_s} if sqlite else {}
+    )
+    engine = create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
+    if sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    database = Database(engine)
+    if migrate:
+        _migrate(engine)
+    return database
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver must not begin transactions by itself: `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _migrate(engine: Engine) -> None:
+    try:
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        head = ScriptDirectory.from_config(config).get_current_head()
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current == head:
+            return
+        known = {
+            revision.revision
+            for revision in ScriptDirectory.from_config(config).walk_revisions()
+        }
+        if current is not None and current not in known:
+            raise StoreUnavailable(
+                f"the index has schema {current}, which is newer than this release "
+                f"({head}); install the release that wrote it"
+            )
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreUnavailable(
+            f"the index {engine.url.render_as_string()} cannot be opened: {error}"
+        ) from error

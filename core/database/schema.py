@@ -1,0 +1,232 @@
+"""The tables of the index.
+
+Times are seconds since 1970 (UTC); they are shown, never compared
+between hosts to decide who owns a job (that is what `lease_token` and `heartbeat` do).
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+
+__all__ = [
+    "conflict",
+    "content_set_instance",
+    "delivery",
+    "event",
+    "instance",
+    "job",
+    "metadata",
+    "outbox",
+    "report",
+    "series",
+    "study",
+]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_UID = String(64)
+_AE_TITLE = String(16)
+_SHA256 = String(64)
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", _UID, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("settle_reason", String(200)),
+    # Hash over the instances that the last settling found (content_set_instance).
+    Column("content_set", _SHA256),
+    Column("order_priority", String(16), nullable=False),
+    Column("calling_ae_title", _AE_TITLE, nullable=False),
+    Column("called_ae_title", _AE_TITLE, nullable=False),
+    Column("peer_address", String(64), nullable=False),
+    Column("instance_count", Integer, nullable=False),
+    Column("first_instance_at", Double, nullable=False),
+    Column("last_instance_at", Double, nullable=False),
+    Column("settled_at", Double),
+    # Why no job was made for a settled study, if none was.
+    Column("no_job_reason", String(200)),
+    Index("ix_study_state", "state"),
+    Index("ix_study_last_instance_at", "last_instance_at"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("series_instance_uid", _UID, nullable=False),
+    Column("modality", String(16), nullable=False),
+    UniqueConstraint("study_id", "series_instance_uid"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column(
+        "study_id",
+        ForeignKey("study.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column(
+        "series_id",
+        ForeignKey("series.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("sop_instance_uid", _UID, nullable=False, unique=True),
+    Column("sop_class_uid", _UID, nullable=False),
+    Column("transfer_syntax_uid", _UID, nullable=False),
+    # Of the data set as the peer sent it; also its place in the store.
+    Column("sha256", _SHA256, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("is_image", Boolean, nullable=False),
+    # A report of ours that came back: never a reason to read again.
+    Column("own_result", Boolean, nullable=False, server_default=false()),
+    Column("received_at", Double, nullable=False),
+)
+
+conflict = Table(
+    "conflict",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", _UID, nullable=False, index=True),
+    Column("kept_sha256", _SHA256, nullable=False),
+    Column("refused_sha256", _SHA256, nullable=False),
+    Column("calling_ae_title", _AE_TITLE, nullable=False),
+    Column("peer_address", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("sop_instance_uid", "refused_sha256"),
+)
+
+content_set_instance = Table(
+    "content_set_instance",
+    metadata,
+    Column("content_set", _SHA256, primary_key=True),
+    Column(
+        "instance_id", ForeignKey("instance.id", ondelete="CASCADE"), primary_key=True
+    ),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("bundle_sha256", _SHA256, nullable=False),
+    Column("content_set", _SHA256, nullable=False),
+    Column("rule", String(200), nullable=False),
+    Column("destinations", JSON, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("lease_token", String(32)),
+    Column("heartbeat", Integer, nullable=False),
+    Column("worker", String(200)),
+    Column("child_pid", Integer),
+    # Why the last attempt ended without a reading.
+    Column("reason", String(64)),
+    Column("explanation", Text),
+    # core.domain.Reading as JSON, committed once.
+    Column("reading", Text),
+    Column("outcome", String(16)),
+    Column("timings", JSON),
+    # `pending`, `started` or null: the report that tells of a failure is tried once.
+    Column("failure_report", String(16)),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("inferred_at", Double),
+    Column("finished_at", Double),
+    UniqueConstraint("study_id", "bundle_sha256", "content_set"),
+    Index("ix_job_state", "state"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column(
+        "job_id", ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("created_at", Double, nullable=False),
+    Column("published_at", Double),
+    Index("ix_outbox_published_at", "published_at"),
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    Column("document_kind", String(16), nullable=False),
+    Column("sop_class_uid", _UID, nullable=False),
+    Column("sop_instance_uid", _UID, nullable=False, unique=True),
+    Column("series_instance_uid", _UID, nullable=False),
+    # Of the whole file: these bytes are sent, each time.
+    Column("sha256", _SHA256, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("predecessor_id", ForeignKey("report.id", ondelete="SET NULL")),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("job_id", "document_kind", "sop_class_uid"),
+    Index("ix_report_study_id", "study_id"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("report_id", ForeignKey("report.id", ondelete="CASCADE"), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("delivered_at", Double),
+    # The peer's own words or the error of the last attempt.
+    Column("last_answer", Text),
+    UniqueConstraint("report_id", "destination"),
+    Index("ix_delivery_state_due_at", "state", "due_at"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column(
+        "study_id",
+        ForeignKey("study.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("job_id", ForeignKey("job.id", ondelete="CASCADE")),
+    Column("name", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("detail", Text),
+)
