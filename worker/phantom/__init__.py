@@ -1,0 +1,8 @@
+"""The built-in phantom: what the demonstration sends and what tests are made of."""
+
+from worker.phantom.anatomy import chest_radiograph
+from worker.phantom.identity import PhantomIdentity
+from worker.phantom.objects import to_dicom
+from worker.phantom.picture import from_picture
+
+__all__ = ["PhantomIdentity", "chest_radiograph", "from_picture", "to_dicom"]
