@@ -1,4 +1,4 @@
-"""Deliveries: one report on its way to one destination, as states that survive a kill."""
+"""Deliveries: one report on its way to one destination, as states that last."""
 
 import time
 from collections.abc import Mapping, Sequence

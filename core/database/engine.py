@@ -1,8 +1,8 @@
 """The one connection to the index, for SQLite and PostgreSQL alike.
 
-SQLite runs in WAL with `synchronous=FULL`: a commit is on the disk when it returns. Every
-writing transaction begins IMMEDIATE, because a reader that becomes a writer half-way is
-refused at once instead of waiting for its turn.
+SQLite runs in WAL with `synchronous=FULL`: a commit is on the disk when it returns.
+Every writing transaction begins IMMEDIATE, because a reader that becomes a writer
+half-way is refused at once instead of waiting for its turn.
 """
 
 import sqlite3
@@ -70,8 +70,8 @@ def _translated() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise StoreUnavailable(
-            f"the index cannot be used now ({type(error.orig).__name__}: {error.orig}); "
-            "check the disk and whether another program holds the database"
+            f"the index cannot be used now ({error.orig}); check the disk and whether "
+            "another program holds the database"
         ) from error
 
 

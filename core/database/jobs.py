@@ -1,9 +1,9 @@
 """Jobs: one row per (study, model package, content set), moved by fenced updates.
 
 A worker that claims a job gets a random lease token. Every later change names it, so a
-worker that was frozen and wakes up after its job was given to another one changes nothing
-(0 rows) and stops. The lease lives by a counter that the worker increments and that the
-node watches with its own monotonic clock: no clocks of two hosts are compared.
+worker that was frozen and wakes up after its job was given to another one changes
+nothing (0 rows) and stops. The lease lives by a counter that the worker increments and
+that the node watches with its own monotonic clock: no clocks of two hosts are compared.
 """
 
 import secrets
@@ -44,6 +44,9 @@ __all__ = [
     "store_failure_report",
     "store_report",
 ]
+
+Documents = Sequence[tuple[NewReport, Sequence[str]]]
+"""Reports, each with the names of the destinations it goes to."""
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING, JobState.INFERRED)
 
@@ -271,12 +274,22 @@ def commit_reading(
 def store_report(
     connection: Connection,
     held: Claim,
-    new: NewReport,
+    documents: Documents,
     *,
-    destinations: Sequence[str],
     timings: Mapping[str, float],
 ) -> bool:
     """Finish a job: its report and the report's deliveries, in one transaction.
+
+    Parameters
+    ----------
+    connection
+        A writing transaction.
+    held
+        The claim under which the reading was committed.
+    documents
+        The report in each SR class that is needed, with the destinations of each.
+    timings
+        Stage to seconds.
 
     Returns
     -------
@@ -294,9 +307,7 @@ def store_report(
     )
     if not finished:
         return False
-    report_id = add_report(connection, new)
-    deliveries.add(connection, report_id, destinations)
-    _note(connection, held, "report stored", new.document_kind)
+    _add_documents(connection, held.job, documents)
     _announce_next(connection, held.job.study_id, held.job.model)
     return True
 
@@ -414,9 +425,7 @@ def claim_failure_report(connection: Connection, job_id: int) -> JobRow | None:
 def store_failure_report(
     connection: Connection,
     failed: JobRow,
-    new: NewReport,
-    *,
-    destinations: Sequence[str],
+    documents: Documents,
 ) -> bool:
     """Keep the report of a failure, unless the job was retried meanwhile."""
     still = connection.execute(
@@ -430,13 +439,18 @@ def store_failure_report(
     )
     if still.rowcount != 1:
         return False
-    report_id = add_report(connection, new)
-    deliveries.add(connection, report_id, destinations)
-    events.record(
-        connection, failed.study_id, "report stored", job_id=failed.id,
-        detail=new.document_kind,
-    )  # fmt: skip
+    _add_documents(connection, failed, documents)
     return True
+
+
+def _add_documents(connection: Connection, row: JobRow, documents: Documents) -> None:
+    for new, destinations in documents:
+        report_id = add_report(connection, new)
+        deliveries.add(connection, report_id, destinations)
+    kinds = ", ".join(sorted({new.document_kind for new, _ in documents}))
+    events.record(
+        connection, row.study_id, "report stored", job_id=row.id, detail=kinds
+    )
 
 
 def retry(connection: Connection, job_id: int) -> None:

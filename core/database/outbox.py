@@ -1,7 +1,7 @@
 """The outbox: jobs that must be announced, written in the transaction that made them.
 
-The message is only a doorbell. Announcing a job twice is harmless, losing a message costs
-one sweep, and nothing that receives images ever waits for the broker.
+The message is only a doorbell. Announcing a job twice is harmless, losing a message
+costs one sweep, and nothing that receives images ever waits for the broker.
 """
 
 import time

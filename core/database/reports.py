@@ -1,4 +1,4 @@
-"""Reports: which document of which job was written, and the bytes' name in the store."""
+"""Reports: which document of which job was written, and its name in the store."""
 
 import time
 from dataclasses import dataclass
