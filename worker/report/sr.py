@@ -1,0 +1,185 @@
+"""From a reading to the bytes of a structured report (TID 1500).
+
+highdicom lays out the templates of the content tree. The header around it is written
+here, because the report must come out for every source that can be named (highdicom
+stops at a missing attribute or an unknown SOP class) and byte for byte the same on
+every retry (highdicom reads the clock).
+
+Source
+------
+PS3.3 A.35.2, A.35.3, A.35.13 (SR IODs), C.17.1, C.17.2, C.12.1; PS3.16 TID 1500.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from highdicom.sr import (
+    CodedConcept,
+    ContainerContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
+)
+from pydicom import Dataset, config, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from core.domain import Analysed, NotAnalysed, Reading
+from core.errors import InvalidReport
+from core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from worker.report import codes
+from worker.report.check import check_report
+from worker.report.context import ReportContext
+from worker.report.groups import measurement_groups
+from worker.report.header import write_header
+from worker.report.library import image_library
+from worker.report.sources import check_sources, text_of
+
+__all__ = ["build_report"]
+
+_CONTAINS = RelationshipTypeValues.CONTAINS
+
+
+def build_report(
+    reading: Reading, sources: Sequence[Dataset], context: ReportContext
+) -> bytes:
+    """Write a reading as a DICOM structured report, and read it back.
+
+    Parameters
+    ----------
+    reading
+        What the model said, or why it did not.
+    sources
+        Headers (no pixels) of the content set's instances, all of one study. The
+        first says whose report this is; all are listed as evidence.
+    context
+        Identity, time and author. Equal arguments give equal bytes.
+
+    Returns
+    -------
+    A complete DICOM file (PS3.10), Explicit VR Little Endian.
+
+    Raises
+    ------
+    InvalidInstance
+        If a source does not name itself, or the sources name two patients.
+    InvalidReport
+        If the reading cannot be written as a valid report, or the read-back fails.
+
+    Source
+    ------
+    PS3.16 TID 1500 (Measurement Report).
+    """
+    # Sources may break their own value representations; pydicom's warnings about that
+    # would carry patient data to the log.
+    with config.disable_value_validation():
+        check_sources(sources, reading.images, context.study_instance_uid)
+        try:
+            document = _content_tree(reading, sources, context)
+        except (TypeError, ValueError, KeyError) as error:
+            raise InvalidReport(
+                f"report {context.sop_instance_uid}: the reading does not fit its "
+                f"template: {error}"
+            ) from error
+        write_header(document, reading, sources, context)
+        data = _encoded(document)
+    check_report(data, reading, context)
+    return data
+
+
+def _content_tree(
+    reading: Reading, sources: Sequence[Dataset], context: ReportContext
+) -> Dataset:
+    analysed = _analysed_sources(reading, sources)
+    report = MeasurementReport(
+        observation_context=_observation_context(context),
+        procedure_reported=codes.procedure_of(text_of(analysed[0], "Modality")),
+        imaging_measurements=measurement_groups(reading, context),
+        title=codes.REPORT_TITLE,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            CodedConcept.from_code(codes.LANGUAGE_ENGLISH)
+        ),
+    )
+    root = report[0]
+    items = list(root.ContentSequence)
+    # PS3.16 TID 1500: the library (row 5) comes before the measurements (row 6).
+    items.insert(len(items) - 1, image_library(analysed))
+    comments = _comments(reading)
+    if comments:
+        items.append(_qualitative_evaluations(comments))
+    root.ContentSequence = ContentSequence(items)
+    document = Dataset()
+    document.update(root)
+    _separate(document)
+    return document
+
+
+def _analysed_sources(reading: Reading, sources: Sequence[Dataset]) -> list[Dataset]:
+    """Pick the sources the reading rests on; all of them where it names none."""
+    wanted = {image.sop_instance_uid for image in reading.images}
+    return [s for s in sources if s.SOPInstanceUID in wanted] or list(sources)
+
+
+def _observation_context(context: ReportContext) -> ObservationContext:
+    device = context.device
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DEVICE,
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=device.observer_uid,
+                name=device.name,
+                manufacturer_name=device.manufacturer,
+                model_name=device.model_name,
+                serial_number=device.serial_number,
+            ),
+        )
+    )
+
+
+def _comments(reading: Reading) -> tuple[str, ...]:
+    if isinstance(reading, Analysed):
+        return reading.notes
+    verb = "Not analysed" if isinstance(reading, NotAnalysed) else "Analysis failed"
+    return (f"{verb}: {reading.reason}", reading.explanation)
+
+
+def _qualitative_evaluations(comments: Sequence[str]) -> ContainerContentItem:
+    """Hold what is said in sentences (TID 1500 rows 12 and 14)."""
+    container = ContainerContentItem(
+        codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS
+    )
+    container.ContentSequence = ContentSequence(
+        [TextContentItem(codes.COMMENT, text, _CONTAINS) for text in comments if text]
+    )
+    return container
+
+
+def _separate(item: Dataset) -> None:
+    """Mark all containers SEPARATE, so that renderers print the names of the items.
+
+    Source
+    ------
+    PS3.3 C.18.8 (Container Macro): CONTINUOUS reads as one running text.
+    """
+    if item.ValueType == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for child in item.get("ContentSequence") or ():
+        _separate(child)
+
+
+def _encoded(document: Dataset) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = document.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = document.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    document.file_meta = meta
+    buffer = BytesIO()
+    dcmwrite(buffer, document, enforce_file_format=True)
+    return buffer.getvalue()
