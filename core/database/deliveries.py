@@ -25,6 +25,7 @@ __all__ = [
     "postpone",
     "retry",
     "start",
+    "waiting_destinations",
 ]
 
 
@@ -65,17 +66,46 @@ def add(connection: Connection, report_id: int, destinations: Sequence[str]) -> 
             continue  # asked for before
 
 
-def due(connection: Connection, *, now: float, limit: int = 100) -> list[DeliveryRow]:
-    """Return the deliveries whose time has come, oldest first."""
+def due(
+    connection: Connection,
+    *,
+    now: float,
+    destination: str | None = None,
+    limit: int = 100,
+) -> list[DeliveryRow]:
+    """Return the deliveries whose time has come, oldest first.
+
+    Parameters
+    ----------
+    connection
+        Where to look.
+    now
+        Seconds since 1970, UTC.
+    destination
+        Only those to this destination, so that a dead one's backlog hides no other's.
+    limit
+        At most so many.
+    """
+    conditions = [
+        delivery.c.state == DeliveryState.WAITING.value,
+        delivery.c.due_at <= now,
+    ]
+    if destination is not None:
+        conditions.append(delivery.c.destination == destination)
     rows = connection.execute(
-        select(delivery)
-        .where(
-            delivery.c.state == DeliveryState.WAITING.value, delivery.c.due_at <= now
-        )
-        .order_by(delivery.c.due_at)
-        .limit(limit)
+        select(delivery).where(*conditions).order_by(delivery.c.due_at).limit(limit)
     )
     return [_delivery_row(row._mapping) for row in rows]
+
+
+def waiting_destinations(connection: Connection) -> set[str]:
+    """Return the names that waiting deliveries go to, configured or not."""
+    rows = connection.execute(
+        select(delivery.c.destination)
+        .where(delivery.c.state == DeliveryState.WAITING.value)
+        .distinct()
+    )
+    return set(rows.scalars())
 
 
 def deliveries_of_study(connection: Connection, study_id: int) -> list[DeliveryRow]:

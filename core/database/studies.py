@@ -30,6 +30,7 @@ __all__ = [
     "content_set_of",
     "instances_of_content_set",
     "known_instance",
+    "note_no_job",
     "record_conflict",
     "record_instance",
     "settle_study",
@@ -362,6 +363,32 @@ def settle_study(
     _keep_content_set(connection, content)
     events.record(connection, study_id, "settled", detail=reason)
     return True
+
+
+def note_no_job(
+    connection: Connection, study_id: int, *, reason: str, is_final: bool
+) -> None:
+    """Say why a settled study got no job, or not each that its rules ask for.
+
+    Parameters
+    ----------
+    connection
+        The transaction that settled the study.
+    study_id
+        Which study.
+    reason
+        In words without patient data, at most 200 characters.
+    is_final
+        Whether there is no job at all; then the study's row says so too.
+    """
+    if is_final:
+        connection.execute(
+            update(study).where(study.c.id == study_id).values(no_job_reason=reason)
+        )
+    events.record(
+        connection, study_id, "no job" if is_final else "model not active",
+        detail=reason,
+    )  # fmt: skip
 
 
 def _keep_content_set(connection: Connection, content: ContentSet) -> None:
