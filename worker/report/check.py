@@ -181,13 +181,19 @@ def _check_references(dataset: Dataset, reading: Reading) -> None:
                 (str(reference.ReferencedSOPClassUID), str(uid)) in evidence,
                 f"image {uid} is referenced but not in the evidence",
             )
+    for image in reading.images:
+        _require(
+            (image.sop_class_uid, image.sop_instance_uid) in evidence,
+            f"image {image.sop_instance_uid} was looked at but is not in the evidence",
+        )
     library = _child(dataset, codes.IMAGE_LIBRARY)
     listed = {
         str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
         for item in _walk(library)
         if item.get("ValueType") == "IMAGE"
     }
-    for image in reading.images:
+    # What was refused may be no image at all; what was analysed is one.
+    for image in reading.images if isinstance(reading, Analysed) else ():
         _require(
             image.sop_instance_uid in listed,
             f"image {image.sop_instance_uid} was analysed but is not in the library",

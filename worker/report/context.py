@@ -62,7 +62,7 @@ class ReportContext:
     ------
     InvalidReport
         If the key is incomplete, the time has no zone, the SOP class is no enhanced
-        structured report, or a UID breaks the rule for UIDs.
+        structured report, or the device's UID is none.
     """
 
     report_key: tuple[str, str, str]
@@ -93,9 +93,11 @@ class ReportContext:
                 f"SOP Class UID {self.sop_class_uid} cannot hold a report; "
                 f"expected one of {', '.join(classes)}"
             )
-        for uid in (self.report_key[0], self.device.observer_uid):
-            if not is_valid_uid(uid):
-                raise InvalidReport(f"{uid!r} is no UID (PS3.5 9.1)")
+        if not is_valid_uid(self.device.observer_uid):
+            raise InvalidReport(
+                f"device observer UID {self.device.observer_uid!r} is no UID (PS3.5 "
+                "9.1); expected one that stays the same for this installation"
+            )
 
     @property
     def study_instance_uid(self) -> str:

@@ -7,7 +7,7 @@ TID 300 (Measurement), TID 4019 (Algorithm Identification).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 from highdicom.sr import (
@@ -48,8 +48,19 @@ Group = (
 )
 
 
-def measurement_groups(reading: Reading, context: ReportContext) -> list[Group]:
-    """Lay out a reading as measurement groups, in the order of its findings."""
+def measurement_groups(
+    reading: Reading, viewable: Set[str], context: ReportContext
+) -> list[Group]:
+    """Lay out a reading as measurement groups, in the order of its findings.
+
+    Parameters
+    ----------
+    reading, context
+        As for `worker.report.sr.build_report`.
+    viewable
+        SOP Instance UIDs of the sources that are images; what was refused because it
+        is none cannot be shown as one.
+    """
     match reading:
         case Analysed():
             return [
@@ -58,7 +69,8 @@ def measurement_groups(reading: Reading, context: ReportContext) -> list[Group]:
                 for group in _groups_of(finding, reading.algorithm, context)
             ]
         case NotAnalysed() | Failed():
-            return [_status_group(reading, context)]
+            images = [i for i in reading.images if i.sop_instance_uid in viewable]
+            return [_status_group(reading, images, context)]
 
 
 def percentages(probability: float, threshold: float) -> tuple[float, float]:
@@ -137,7 +149,9 @@ def _finding_group(
 
 
 def _status_group(
-    reading: NotAnalysed | Failed, context: ReportContext
+    reading: NotAnalysed | Failed,
+    images: Sequence[ImageReference],
+    context: ReportContext,
 ) -> MeasurementsAndQualitativeEvaluations:
     """State that there is no answer; a number here would be read as one."""
     status = (
@@ -153,7 +167,7 @@ def _status_group(
         qualitative_evaluations=[
             QualitativeEvaluation(codes.ANALYSIS_PERFORMED, status)
         ],
-        source_images=[_source_image(image) for image in reading.images] or None,
+        source_images=[_source_image(image) for image in images] or None,
     )
 
 

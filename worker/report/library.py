@@ -83,17 +83,19 @@ def image_library(sources: Sequence[Dataset]) -> ContainerContentItem:
     Parameters
     ----------
     sources
-        Headers of the images; their descriptors are left out where the header does
-        not give all that a sub-template demands.
+        Headers of the images, possibly none: viewers look for the library all the
+        same. Descriptors are left out where a header does not give all that their
+        template demands.
     """
     groups: dict[tuple[str, str], list[Dataset]] = {}
     for source in sources:
         key = (text_of(source, "Modality"), text_of(source, "FrameOfReferenceUID"))
         groups.setdefault(key, []).append(source)
     library = ContainerContentItem(codes.IMAGE_LIBRARY, relationship_type=_CONTAINS)
-    library.ContentSequence = ContentSequence(
-        [_group(members) for members in groups.values()]
-    )
+    if groups:
+        library.ContentSequence = ContentSequence(
+            [_group(members) for members in groups.values()]
+        )
     return library
 
 

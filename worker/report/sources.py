@@ -5,6 +5,7 @@ present and are not become empty; a value that breaks its own representation is 
 out, except where it identifies the patient, the study or the order.
 """
 
+import re
 from collections.abc import Sequence
 
 from pydicom import Dataset, config
@@ -12,6 +13,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import RTDoseStorage
 from pydicom.valuerep import validate_value
 
 from core.domain import ImageReference
@@ -20,6 +22,7 @@ from core.errors import InvalidInstance, InvalidReport
 __all__ = [
     "check_sources",
     "copy_patient_and_study",
+    "is_image",
     "referenced_requests",
     "references_by_study",
     "text_of",
@@ -97,6 +100,10 @@ REQUEST_TYPE_2 = (
 )
 
 
+# Laxer than PS3.5 9.1: archives hold components with leading zeros and find them.
+_UID_CHARACTERS = re.compile(r"[0-9.]{1,64}")
+
+
 def check_sources(
     sources: Sequence[Dataset],
     images: Sequence[ImageReference],
@@ -136,16 +143,29 @@ def check_sources(
 def _check_identity(source: Dataset, study_instance_uid: str) -> None:
     keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
     for keyword in ("StudyInstanceUID", *keywords):
-        if not text_of(source, keyword):
+        if _UID_CHARACTERS.fullmatch(text_of(source, keyword)) is None:
             raise InvalidInstance(
-                f"instance {source.get('SOPInstanceUID', '(unnamed)')} has no "
-                f"{keyword}; a report cannot refer to it"
+                f"instance {source.get('SOPInstanceUID', '(unnamed)')} of study "
+                f"{study_instance_uid} has no usable {keyword}; a report cannot refer "
+                "to it; expected at most 64 digits and dots"
             )
     if source.StudyInstanceUID != study_instance_uid:
         raise InvalidReport(
             f"report for study {study_instance_uid}: instance {source.SOPInstanceUID} "
             f"belongs to study {source.StudyInstanceUID}; expected one study"
         )
+
+
+def is_image(source: Dataset) -> bool:
+    """Tell whether a content item of type IMAGE may refer to this object.
+
+    Source
+    ------
+    PS3.3 C.18.4 (Image Reference Macro).
+    """
+    return (
+        "Rows" in source and "Columns" in source and source.SOPClassUID != RTDoseStorage
+    )
 
 
 def copy_patient_and_study(source: Dataset, report: Dataset) -> None:
@@ -297,7 +317,8 @@ def _plain_sequence(element: DataElement) -> DataElement | None:
     for source in element.value:
         item = Dataset()
         for member in source:
-            copied = _plain(member)
+            # Codes and issuers hold no type 2: what is empty there must be absent.
+            copied = None if member.is_empty else _plain(member)
             if copied is not None:
                 item[copied.tag] = copied
         if len(item):

@@ -38,7 +38,7 @@ from worker.report.context import ReportContext
 from worker.report.groups import measurement_groups
 from worker.report.header import write_header
 from worker.report.library import image_library
-from worker.report.sources import check_sources, text_of
+from worker.report.sources import check_sources, is_image, text_of
 
 __all__ = ["build_report"]
 
@@ -96,10 +96,12 @@ def _content_tree(
     reading: Reading, sources: Sequence[Dataset], context: ReportContext
 ) -> Dataset:
     analysed = _analysed_sources(reading, sources)
+    images = [source for source in analysed if is_image(source)]
+    viewable = {str(source.SOPInstanceUID) for source in images}
     report = MeasurementReport(
         observation_context=_observation_context(context),
         procedure_reported=codes.procedure_of(text_of(analysed[0], "Modality")),
-        imaging_measurements=measurement_groups(reading, context),
+        imaging_measurements=measurement_groups(reading, viewable, context),
         title=codes.REPORT_TITLE,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             CodedConcept.from_code(codes.LANGUAGE_ENGLISH)
@@ -108,7 +110,7 @@ def _content_tree(
     root = report[0]
     items = list(root.ContentSequence)
     # PS3.16 TID 1500: the library (row 5) comes before the measurements (row 6).
-    items.insert(len(items) - 1, image_library(analysed))
+    items.insert(len(items) - 1, image_library(images))
     comments = _comments(reading)
     if comments:
         items.append(_qualitative_evaluations(comments))
