@@ -1,0 +1,217 @@
+"""Make a bundle of a trained network and a few answers.
+
+`python -m models.pack KERAS_FILE ANSWERS.toml OUT [--card CARD.md]
+[--out-of-fold CSV]`. The answers are the tables of `bundle.toml` that only a person can
+write; hashes, golden cases and the rest are made here, and what comes out has been read
+back and served once before it gets its name.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import InvalidBundle
+from models.archive import check_keras_archive
+from models.bundle import (
+    CARD_NAME,
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    Bundle,
+    parse_manifest,
+    read_bundle,
+)
+from models.calibration import Calibration
+from models.evaluation import evaluate_out_of_fold
+from models.golden import GOLDEN_NAME, GoldenCases, golden_images
+from models.manifest import FORMAT
+from models.preparation import prepare
+from models.runtime import load
+from models.specification import InputSpecification
+
+__all__ = ["pack"]
+
+# Float32 sums in another order differ by some 1e-5; a wrong network by whole units.
+_GOLDEN_TOLERANCE = 0.01
+_PLACEHOLDER_SHA256 = "0" * 64
+
+_CARD = """# {title}
+
+{name} {version}, by {manufacturer}. {licence}
+
+**For:** {intended_use}
+
+**Not for:** {not_for}
+
+**Data:** {attribution}
+
+## Performance
+
+Not measured yet. Measure with `python -m models.evaluation BUNDLE DATA` on patients
+that the network was not trained on, and write the figures here with their intervals.
+"""
+
+
+def pack(
+    keras_file: Path,
+    answers: Mapping[str, Any],
+    out: Path,
+    *,
+    card: str | None = None,
+    calibration: Calibration | None = None,
+) -> Bundle:
+    """Make a bundle; nothing is left behind if it would not pass its own checks.
+
+    Parameters
+    ----------
+    keras_file
+        The trained network; its last layer must return logits. An optimizer in it is
+        left out.
+    answers
+        The tables `identity`, `applies_to`, `input`, `outputs` and `runtime` of
+        `bundle.toml`. Not changed.
+    out
+        The folder to make; it must not exist.
+    card
+        Text of `CARD.md`; a skeleton if None.
+    calibration
+        Temperature and threshold of the first output, in place of the answers'.
+
+    Raises
+    ------
+    InvalidBundle
+        If the network or an answer is not acceptable.
+    """
+    if out.exists():
+        raise InvalidBundle(f"{out} exists already; give the name of a new folder.")
+    tree = _tree(answers, calibration)
+    parsed = parse_manifest(out, _to_toml(tree).encode())
+    given = parsed.input
+    shape = (given.rows, given.columns, given.channels)
+    check_keras_archive(keras_file, shape, with_optimizer=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that the last step is one rename.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".packing-") as temporary:
+        folder = Path(temporary) / out.name
+        (folder / GOLDEN_NAME).parent.mkdir(parents=True)
+        network = _copy_network(keras_file, folder / WEIGHTS_NAME)
+        specification = InputSpecification(
+            **given.model_dump(exclude={"resize"}),
+        )
+        cases = _golden_cases(network, specification)
+        (folder / GOLDEN_NAME).write_bytes(cases.to_bytes())
+        text = card or _CARD.format(**parsed.identity.model_dump())
+        (folder / CARD_NAME).write_text(text, encoding="utf-8")
+        tree["files"] = {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in tree["files"]
+        }
+        (folder / MANIFEST_NAME).write_text(_to_toml(tree), encoding="utf-8")
+        load(read_bundle(folder))
+        shutil.move(folder, out)
+    return read_bundle(out)
+
+
+def _tree(
+    answers: Mapping[str, Any], calibration: Calibration | None
+) -> dict[str, Any]:
+    tree: dict[str, Any] = {"format": FORMAT, **json.loads(json.dumps(answers))}
+    if calibration is not None:
+        tree["outputs"][0].update(asdict(calibration))
+    tree["golden"] = {"tolerance": _GOLDEN_TOLERANCE}
+    tree["files"] = dict.fromkeys(
+        (WEIGHTS_NAME, GOLDEN_NAME, CARD_NAME), _PLACEHOLDER_SHA256
+    )
+    return tree
+
+
+def _copy_network(keras_file: Path, target: Path) -> Any:
+    # Only packing and serving need Keras, not the reading of this module.
+    from keras.saving import load_model  # noqa: PLC0415
+
+    # The archive was checked against the allow-list just before.
+    network = load_model(keras_file, compile=False, safe_mode=True)
+    network.save(target)
+    return network
+
+
+def _golden_cases(network: Any, specification: InputSpecification) -> GoldenCases:
+    images = golden_images()
+    display = images.astype(np.float32) / np.float32(255)
+    inputs = np.stack([prepare(image, specification) for image in display])
+    logits = np.asarray(network(inputs, training=False), np.float32)
+    return GoldenCases(images, inputs, logits)
+
+
+def _to_toml(tree: Mapping[str, Any]) -> str:
+    """Write tables, arrays of tables and plain values: all that a manifest has."""
+    lines = [f"{key} = {_value(value)}" for key, value in tree.items() if _plain(value)]
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            lines += _table(f"[{key}]", value)
+        elif not _plain(value):
+            for one in value:
+                lines += _table(f"[[{key}]]", one)
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: str, table: Mapping[str, Any]) -> list[str]:
+    return ["", head, *(f"{_key(key)} = {_value(v)}" for key, v in table.items())]
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return not any(isinstance(one, Mapping) for one in value)
+    return not isinstance(value, Mapping)
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(key)} = {_value(v)}" for key, v in value.items())
+        return f"{{ {inner} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(_value(one) for one in value)}]"
+    # JSON's strings, numbers and truth values are TOML's.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def main() -> None:
+    """Make a bundle from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m models.pack")
+    parser.add_argument("keras_file", type=Path)
+    parser.add_argument("answers", type=Path, help="TOML")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--card", type=Path, help="Markdown; a skeleton otherwise")
+    parser.add_argument(
+        "--out-of-fold", type=Path, metavar="CSV", help="calibrates the first output"
+    )
+    given = parser.parse_args()
+    calibration = None
+    if given.out_of_fold:
+        shipped = evaluate_out_of_fold(given.out_of_fold)["shipped"]
+        calibration = Calibration(**shipped)
+    bundle = pack(
+        given.keras_file,
+        tomllib.loads(given.answers.read_text(encoding="utf-8")),
+        given.out,
+        card=given.card.read_text(encoding="utf-8") if given.card else None,
+        calibration=calibration,
+    )
+    sys.stdout.write(f"{bundle.path} {bundle.bundle_sha256}\n")
+
+
+if __name__ == "__main__":
+    main()

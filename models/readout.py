@@ -1,0 +1,94 @@
+"""From logits to coded findings: calibration, probability, threshold."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from core.domain import Finding, ImageReference, Presence
+from core.errors import InternalError, ModelOutputInvalid
+from models.bundle import Bundle
+from models.specification import Activation, OutputSpecification
+
+__all__ = ["findings", "presence", "probabilities"]
+
+
+def findings(
+    bundle: Bundle, logits: npt.NDArray[np.float32], images: Sequence[ImageReference]
+) -> tuple[Finding, ...]:
+    """Turn a network's answers on the images of one study into its findings.
+
+    Several images give one finding for each output, at the highest probability: what
+    one film shows is not undone by another on which it cannot be seen.
+
+    Parameters
+    ----------
+    bundle
+        Gives temperature, threshold and codes.
+    logits
+        (images, outputs), finite.
+    images
+        Which image each row is of.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        If a logit is not finite.
+    InternalError
+        If the numbers of images or outputs disagree.
+    """
+    if logits.shape != (len(images), len(bundle.outputs)) or not images:
+        raise InternalError(
+            f"Logits of shape {logits.shape} do not belong to {len(images)} image(s) "
+            f"and {len(bundle.outputs)} output(s) of {bundle.name}."
+        )
+    answers = []
+    for column, output in enumerate(bundle.outputs):
+        probability = float(probabilities(logits[:, column], output).max())
+        answers.append(
+            Finding(
+                tracking_identifier=output.tracking_identifier,
+                code=output.finding,
+                probability=probability,
+                threshold=output.threshold,
+                presence=presence(probability, output),
+                site=output.site,
+                images=tuple(images),
+            )
+        )
+    return tuple(answers)
+
+
+def probabilities(
+    logits: npt.ArrayLike, output: OutputSpecification
+) -> npt.NDArray[np.float64]:
+    """Return the calibrated probability of each logit, 0 to 1.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        If a logit is not finite.
+
+    Source
+    ------
+    Guo et al. 2017, On calibration of modern neural networks (temperature scaling).
+    """
+    scaled = np.asarray(logits, np.float64) / output.temperature
+    if not np.isfinite(scaled).all():
+        raise ModelOutputInvalid(
+            f"The output {output.tracking_identifier} is not finite; a probability was "
+            "expected. Check the bundle with its golden cases and the input image."
+        )
+    match output.activation:
+        case Activation.SIGMOID:
+            # tanh does not overflow where exp would.
+            return 0.5 * (1.0 + np.tanh(scaled / 2.0))
+
+
+def presence(probability: float, output: OutputSpecification) -> Presence:
+    """Say where a probability stands against the threshold and the uncertain band."""
+    if output.uncertain_band is not None:
+        low, high = output.uncertain_band
+        if low <= probability < high:
+            return Presence.UNDETERMINED
+    return Presence.PRESENT if probability >= output.threshold else Presence.ABSENT
