@@ -1,0 +1,140 @@
+"""imagecodecs as a decoding plug-in of pydicom: three names, as the contract asks.
+
+`is_available`, `DECODER_DEPENDENCIES` and the decoding function. Before a frame goes to
+the codec, its own header is held against Rows and Columns, and its end must be there:
+libjpeg-turbo and OpenJPH fill up a stream that was cut off, and nobody would see it.
+"""
+
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from pydicom import uid
+from pydicom.pixels.common import PhotometricInterpretation
+from pydicom.pixels.decoders.base import DecodeRunner
+
+from worker.pixels.bitstream import FrameHeader, jpeg_2000_header, jpeg_header
+
+__all__ = ["DECODER_DEPENDENCIES", "decode_frame", "is_available"]
+
+# Retired, but archives still hold them (PS3.5 A.4.1, 2004).
+JPEG_SPECTRAL_SELECTION = "1.2.840.10008.1.2.4.53"
+JPEG_FULL_PROGRESSION = "1.2.840.10008.1.2.4.55"
+
+_JPEG = (
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.UID(JPEG_SPECTRAL_SELECTION),
+    uid.UID(JPEG_FULL_PROGRESSION),
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+)
+_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+# Not uid.HTJ2K: where lossy samples pass 255, this codec's first component wraps to 0.
+_HTJ2K = (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL)
+
+JPEG_2000_THREADS = 2
+"""Threads for one frame; the worker reads one study at a time."""
+
+DECODER_DEPENDENCIES = dict.fromkeys(
+    (*_JPEG, *_JPEG_LS, *_JPEG_2000, *_HTJ2K), ("imagecodecs",)
+)
+
+
+def is_available(transfer_syntax_uid: str) -> bool:
+    """Tell whether the codec for a transfer syntax was built into imagecodecs."""
+    codecs = (
+        (_JPEG, "JPEG8"),
+        (_JPEG_LS, "JPEGLS"),
+        (_JPEG_2000, "JPEG2K"),
+        (_HTJ2K, "HTJ2K"),
+    )
+    return any(
+        transfer_syntax_uid in syntaxes and getattr(imagecodecs, name).available
+        for syntaxes, name in codecs
+    )
+
+
+def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
+    """Decode one frame.
+
+    Parameters
+    ----------
+    stream
+        The frame's code stream.
+    runner
+        Tells what the DICOM header says, and is told what the samples are.
+
+    Returns
+    -------
+    Samples, colour by pixel, as `bits_allocated` of the runner now says.
+
+    Raises
+    ------
+    ValueError
+        If the stream contradicts the header or has no end.
+    """
+    syntax = runner.transfer_syntax
+    if syntax in (*_JPEG_2000, *_HTJ2K):
+        header = jpeg_2000_header(stream)
+    else:
+        header = jpeg_header(stream)
+    checked = _agreeing(header, runner)
+    if syntax in _JPEG:
+        samples = _decode_jpeg(stream, checked, runner)
+    elif syntax in _JPEG_LS:
+        samples = imagecodecs.jpegls_decode(stream)
+    elif syntax in _HTJ2K:
+        _require_end(checked)
+        samples = imagecodecs.htj2k_decode(stream)
+    else:
+        samples = imagecodecs.jpeg2k_decode(stream, numthreads=JPEG_2000_THREADS)
+    if runner.photometric_interpretation in _TRANSFORMED:
+        # The code stream's own colour transform was undone with it (PS3.5 8.2.4).
+        runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
+    return _as_bytes(samples, runner)
+
+
+_TRANSFORMED = (PhotometricInterpretation.YBR_RCT, PhotometricInterpretation.YBR_ICT)
+
+
+def _agreeing(header: FrameHeader | None, runner: DecodeRunner) -> FrameHeader:
+    if header is None:
+        raise ValueError("the frame has no frame header")
+    found = (header.rows, header.columns, header.components)
+    expected = (runner.rows, runner.columns, runner.samples_per_pixel)
+    if found != expected:
+        raise ValueError(f"the frame is {found}, the DICOM header says {expected}")
+    return header
+
+
+def _require_end(header: FrameHeader) -> None:
+    if not header.whole:
+        raise ValueError("the frame's code stream is cut off")
+
+
+def _decode_jpeg(
+    stream: bytes, header: FrameHeader, runner: DecodeRunner
+) -> npt.NDArray[Any]:
+    _require_end(header)
+    if header.components != 3:
+        return np.asarray(imagecodecs.jpeg8_decode(stream))
+    photometric = str(runner.photometric_interpretation)
+    ycbcr = header.ycbcr if header.ycbcr is not None else "YBR" in photometric
+    # Left as it is stored, so that one place, pydicom's, converts colours.
+    same = "YCBCR" if ycbcr else "RGB"
+    samples = imagecodecs.jpeg8_decode(stream, colorspace=same, outcolorspace=same)
+    runner.set_option(
+        "photometric_interpretation",
+        PhotometricInterpretation.YBR_FULL if ycbcr else PhotometricInterpretation.RGB,
+    )
+    return np.asarray(samples)
+
+
+def _as_bytes(samples: npt.NDArray[Any], runner: DecodeRunner) -> bytes:
+    runner.set_option("bits_allocated", 8 * samples.dtype.itemsize)
+    if runner.samples_per_pixel > 1:
+        runner.set_option("planar_configuration", 0)
+    return samples.tobytes()

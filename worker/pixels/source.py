@@ -1,0 +1,110 @@
+"""A file or data set as an image to decode: read tolerantly, but not without bounds."""
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread, uid
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_file_meta_info
+
+from core.domain import NotAnalysedReason
+from core.errors import UnsupportedImage
+from worker.pixels.limits import PixelLimits
+from worker.pixels.refusal import refused
+
+__all__ = ["open_image", "transfer_syntax_uid"]
+
+
+def open_image(source: Path | Dataset, limits: PixelLimits) -> Dataset:
+    """Read a file, or take a data set as it is.
+
+    Parameters
+    ----------
+    source
+        A PS3.10 file, with or without preamble; or a data set with its `file_meta`.
+
+    Raises
+    ------
+    UnsupportedImage
+        `pixels-too-large` if the file is, `pixels-unreadable` if it is no DICOM file.
+    """
+    if isinstance(source, Dataset):
+        return source
+    # pydicom may raise nearly anything on a damaged file, and all of it means the same:
+    # these bytes cannot be read.
+    try:
+        size = source.stat().st_size
+        if size > limits.maximum_bytes:
+            raise refused(
+                None,
+                NotAnalysedReason.PIXELS_TOO_LARGE,
+                f"the file has {size} bytes, at most {limits.maximum_bytes} are read",
+            )
+        if _is_deflated(source):
+            return _read_deflated(source, limits)
+        return dcmread(source, force=True)
+    except UnsupportedImage:
+        raise
+    except Exception as error:
+        raise refused(
+            None,
+            NotAnalysedReason.PIXELS_UNREADABLE,
+            f"the file cannot be read as DICOM ({type(error).__name__})",
+        ) from error
+
+
+def transfer_syntax_uid(dataset: Dataset) -> str:
+    """Tell in which transfer syntax a data set's pixels are.
+
+    Raises
+    ------
+    UnsupportedImage
+        `transfer-syntax-unsupported` if it does not say.
+    """
+    meta = getattr(dataset, "file_meta", None)
+    value = None if meta is None else meta.get("TransferSyntaxUID")
+    if not value:
+        raise refused(
+            dataset,
+            NotAnalysedReason.TRANSFER_SYNTAX_UNSUPPORTED,
+            "the file meta information names no Transfer Syntax UID (0002,0010)",
+        )
+    return str(value)
+
+
+def _is_deflated(path: Path) -> bool:
+    # Files without preamble or meta are no deflated ones that anybody could recognise.
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return False
+    syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    return bool(syntax == uid.DeflatedExplicitVRLittleEndian)
+
+
+def _read_deflated(path: Path, limits: PixelLimits) -> Dataset:
+    """Inflate no more than the limit; pydicom would inflate whatever comes."""
+    meta = read_file_meta_info(path)
+    with path.open("rb") as file:
+        file.seek(132)
+        # PS3.10 7.1: group length counts from behind its own 12 bytes.
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        inflated = _inflate(file, limits.maximum_bytes)
+    dataset = read_dataset(
+        BytesIO(inflated), is_implicit_VR=False, is_little_endian=True
+    )
+    dataset.file_meta = meta
+    return dataset
+
+
+def _inflate(file: BinaryIO, maximum_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(file.read(), maximum_bytes)
+    if inflater.unconsumed_tail:
+        raise refused(
+            None,
+            NotAnalysedReason.PIXELS_TOO_LARGE,
+            f"the data set inflates to more than {maximum_bytes} bytes",
+        )
+    return inflated
