@@ -1,0 +1,109 @@
+"""The command `secondread`: what it can do, and how every failure ends.
+
+Each command's module is light; what it works with is imported when it runs, so that
+help, completion and lists answer at once.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import jobs, service, show, studies
+from core.errors import InternalError, SecondreadError
+
+__all__ = ["app", "main"]
+
+_DEBUG_VARIABLE = "SECONDREAD_TRACEBACK"
+_SERVICE, _LOOK, _NETWORK, _CARE = "Run", "Look and act", "Talk DICOM", "Check"
+
+app = typer.Typer(
+    name="secondread",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"secondread {version('secondread')}")
+        raise typer.Exit
+
+
+@app.callback()
+def secondread(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_show_version,
+            help="Print the version.",
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the program an error arose.")
+    ] = False,
+) -> None:
+    """A second read for every imaging study: DICOM in, CNN inference, a report out.
+
+    First steps: `secondread demo` shows the whole way of a study in a minute;
+    `secondread up` runs it as a service.
+
+    Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 a broker, database or
+    peer does not answer.
+    """
+    if debug:
+        os.environ[_DEBUG_VARIABLE] = "1"
+
+
+app.command(rich_help_panel=_SERVICE)(service.up)
+app.command(rich_help_panel=_SERVICE)(service.node)
+app.command(rich_help_panel=_SERVICE)(service.worker)
+app.command(rich_help_panel=_LOOK)(studies.studies)
+app.command(rich_help_panel=_LOOK)(show.show)
+app.command(rich_help_panel=_LOOK)(jobs.jobs)
+app.command(rich_help_panel=_LOOK)(jobs.retry)
+app.command(rich_help_panel=_LOOK)(studies.forget)
+
+
+def main() -> int:
+    """Run the command line of this process.
+
+    Returns
+    -------
+    The exit status; every error of ours becomes one paragraph on standard error.
+    """
+    try:
+        app(prog_name="secondread")
+    except SystemExit as end:
+        return _status(end)
+    except SecondreadError as error:
+        if os.environ.get(_DEBUG_VARIABLE):
+            raise
+        return _told(error)
+    return 0
+
+
+def _status(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    return end.code if isinstance(end.code, int) else 1
+
+
+def _told(error: SecondreadError) -> int:
+    from cli.exit_codes import exit_code_of  # noqa: PLC0415
+
+    sys.stderr.write(f"secondread: {error}\n")
+    if isinstance(error, InternalError):
+        sys.stderr.write("This should not happen; run it again with --debug.\n")
+    return exit_code_of(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""`secondread up`, `node`, `worker`: the installation as a service."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.options import DataDirectory, opened_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.supervision.merged_log import MergedLog
+    from cli.supervision.supervisor import EmbeddedBroker, Supervisor
+    from core.settings import Settings
+
+__all__ = ["node", "supervisor_of", "up", "worker"]
+
+
+def up(data_dir: DataDirectory = None) -> None:
+    """Run everything in the foreground: broker, node and worker.
+
+    What dies is started again; Ctrl-C or SIGTERM stops all of it and leaves no process
+    behind.
+
+    Example: `secondread up --data-dir /srv/secondread`
+    """
+    from cli.supervision.lock import sole_supervisor  # noqa: PLC0415
+    from cli.supervision.merged_log import ComponentStream, MergedLog  # noqa: PLC0415
+    from core.log import configure_logging  # noqa: PLC0415
+
+    settings = opened_settings(data_dir)
+    with sole_supervisor(settings.data_dir):
+        _refuse_taken_port(settings)
+        _create_index(settings)
+        log = MergedLog(settings.log.format)
+        configure_logging(settings.log, "up", ComponentStream(log, "up"))
+        supervisor = supervisor_of(settings, log)
+        _on_stop_signals(supervisor.ask_to_stop)
+        _tell_what_runs(settings)
+        status = supervisor.run()
+    raise typer.Exit(status)
+
+
+def node(data_dir: DataDirectory = None) -> None:
+    """Run the DICOM node alone: receive, settle, announce, deliver.
+
+    Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread node`
+    """
+    from dicom_node.node import run_node  # noqa: PLC0415
+
+    from cli.installation import active_bundles, catalogue, identities  # noqa: PLC0415
+    from core.log import configure_logging, get_log  # noqa: PLC0415
+
+    settings = opened_settings(data_dir)
+    configure_logging(settings.log, "node")
+    found = catalogue(settings)
+    for refused in found.refused:
+        get_log().error("model_refused", path=str(refused.path), reason=refused.reason)
+    serving = identities(active_bundles(found))
+    stop = threading.Event()
+    _on_stop_signals(stop.set)
+    run_node(settings, lambda: serving, stop=stop)
+
+
+def worker(data_dir: DataDirectory = None) -> None:
+    """Run one worker alone: take jobs from the queue, read studies, write reports.
+
+    As many as wanted may run, on as many hosts as share broker, database and store;
+    `celery -A worker worker` starts the same.
+
+    Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread worker`
+    """
+    from worker.main import run_worker  # noqa: PLC0415
+
+    raise typer.Exit(run_worker(opened_settings(data_dir)))
+
+
+def supervisor_of(settings: "Settings", log: "MergedLog") -> "Supervisor":
+    """Put together the supervisor of an installation; it starts nothing yet.
+
+    Raises
+    ------
+    BrokerUnavailable, StoreUnavailable
+        If no embedded broker can be had and none is configured.
+    """
+    from cli.installation import part_command  # noqa: PLC0415
+    from cli.supervision.part import Command  # noqa: PLC0415
+    from cli.supervision.supervisor import Supervisor  # noqa: PLC0415
+
+    commands = [
+        Command(name, *part_command(name, settings.data_dir))
+        for name in ("node", "worker")
+    ]
+    return Supervisor(commands, broker=_embedded_broker(settings), line=log.line)
+
+
+def _embedded_broker(settings: "Settings") -> "EmbeddedBroker | None":
+    from cli.supervision import broker  # noqa: PLC0415
+    from cli.supervision.supervisor import EmbeddedBroker  # noqa: PLC0415
+
+    if settings.queue.broker_url is not None:
+        return None
+    server = broker.find_server()
+    broker.prepare_directories(settings, server)
+
+    def set_aside() -> "Path":
+        aside = broker.set_queue_aside(settings, server)
+        broker.prepare_directories(settings, server)
+        return aside
+
+    return EmbeddedBroker(
+        command=broker.broker_command(settings, server),
+        socket=settings.broker_socket,
+        set_queue_aside=set_aside,
+    )
+
+
+def _create_index(settings: "Settings") -> None:
+    """Bring the schema up to date before node and worker both try to."""
+    from core.database.engine import open_database  # noqa: PLC0415
+
+    open_database(settings).close()
+
+
+def _refuse_taken_port(settings: "Settings") -> None:
+    """Say at once what the node could only say again and again in the log."""
+    from core.errors import OperatorError  # noqa: PLC0415
+
+    address, port = settings.bind_address, settings.node.port
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise OperatorError(
+                f"the node cannot listen on {address} port {port} ({error.strerror}); "
+                "stop the program that does, or choose another one: node.port in "
+                f"{settings.data_dir / 'secondread.toml'} or SECONDREAD_NODE__PORT"
+            ) from error
+
+
+def _on_stop_signals(stop: Callable[[], None]) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)
+
+
+def _tell_what_runs(settings: "Settings") -> None:
+    from cli.installation import active_bundles, catalogue  # noqa: PLC0415
+    from cli.output import messages  # noqa: PLC0415
+
+    found = catalogue(settings)
+    bundles = active_bundles(found)
+    names = ", ".join(f"{bundle.name} {bundle.version}" for bundle in bundles)
+    places = ", ".join(
+        f"{entry.name} ({entry.url or f'{entry.ae_title}@{entry.host}:{entry.port}'})"
+        for entry in settings.destinations
+    )
+    port = settings.node.port or "any free port (see the log)"
+    callers = ", ".join(settings.node.allowed_callers) or "this machine only"
+    console = messages()
+    rows = {
+        "DICOM": f"{settings.node.ae_title} on {settings.bind_address} port {port}",
+        "Callers": callers,
+        "Data": str(settings.data_dir),
+        "Broker": settings.broker_url,
+        "Models": names or "none: studies are kept, nothing is read",
+        "Reports go to": places
+        or "nowhere yet: add [[destinations]] to "
+        f"{settings.data_dir / 'secondread.toml'}",
+    }
+    console.print("[bold]secondread[/bold]: a second read for every imaging study")
+    for label, value in rows.items():
+        console.print(f"  {label:<14} {value}", markup=False)
+    for refused in found.refused:
+        console.print(f"  [bold red]refused model[/]  {refused.reason}")
+    options = f"--data-dir {settings.data_dir}"
+    target = f"127.0.0.1:{settings.node.port or 'PORT'}"
+    console.print(
+        f"Send a study:    secondread send FILES --to {target}\n"
+        f"Look at studies: secondread studies {options}\n"
+        "Stop:            Ctrl-C\n",
+        markup=False,
+    )

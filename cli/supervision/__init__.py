@@ -1,0 +1,1 @@
+"""Runs broker, node and worker as child processes, and leaves none behind."""
