@@ -14,9 +14,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.report_classes import report_class_of, report_classes
-from dicom_node.instance_store import InstanceStore
-
 from core.database import jobs, studies
 from core.database.engine import open_database
 from core.database.jobs import Claim, JobRow
@@ -31,8 +28,10 @@ from core.domain import (
 from core.errors import SecondreadError
 from core.faults import fault
 from core.log import get_log
+from core.report_classes import report_classes, sop_class_uid_for
 from core.settings import Settings
 from core.uids import derived_uid
+from dicom_node.instance_store import InstanceStore
 from worker.orders import (
     PredecessorOrder,
     ReadingOrder,
@@ -57,9 +56,15 @@ class JobRunner:
     ----------
     settings
         The whole tree; `worker.concurrency` is the number of reading processes.
+    make_process
+        How one of them is made.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        make_process: Callable[[Settings], ReadingProcess] = ReadingProcess,
+    ) -> None:
         self._settings = settings
         self._database = open_database(settings)
         self._store = InstanceStore(
@@ -70,7 +75,7 @@ class JobRunner:
         self._stop_at: float | None = None
         self._idle: queue.Queue[ReadingProcess] = queue.Queue()
         self._processes = [
-            ReadingProcess(settings) for _ in range(settings.worker.concurrency)
+            make_process(settings) for _ in range(settings.worker.concurrency)
         ]
         for process in self._processes:
             self._idle.put(process)
@@ -348,7 +353,7 @@ class JobRunner:
         return tuple(
             name
             for name in names
-            if report_class_of(self._settings, name) == sop_class_uid
+            if sop_class_uid_for(self._settings, name) == sop_class_uid
         )
 
 

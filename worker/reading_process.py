@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,9 @@ __all__ = [
     "ReadingProcess",
     "Ticker",
 ]
+
+
+READING_COMMAND = (sys.executable, "-m", "worker.reading_process_main")
 
 
 class AttemptFailed(InternalError):
@@ -70,10 +73,21 @@ class Ticker:
 
 
 class ReadingProcess:
-    """The parent's end: one process, one request at a time."""
+    """The parent's end: one process, one request at a time.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters
+    ----------
+    settings
+        `worker.maximum_jobs_per_process` and the data directory.
+    command
+        What to run at the far end of the line.
+    """
+
+    def __init__(
+        self, settings: Settings, command: Sequence[str] = READING_COMMAND
+    ) -> None:
         self._settings = settings
+        self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = bytearray()
         self._requests = 0
@@ -100,8 +114,8 @@ class ReadingProcess:
         }
         self._buffer.clear()
         self._requests = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.reading_process_main"],
+        self._process = subprocess.Popen(  # noqa: S603 - a command of our own
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -1,0 +1,220 @@
+import threading
+import time
+
+import pytest
+
+from core.database import deliveries, jobs, reports, studies
+from core.database.engine import open_database
+from core.lifecycle import JobState
+from core.settings import DestinationSettings, ReportSettings
+from worker.job_runner import JobRunner
+
+
+def job(database, job_id):
+    with database.read() as connection:
+        row = jobs.job_by_id(connection, job_id)
+    assert row is not None
+    return row
+
+
+def stored_reports(database):
+    with database.read() as connection:
+        study = studies.study_by_uid(connection, "1.2.3")
+        return reports.reports_of_study(connection, study.id)
+
+
+def due(database):
+    with database.read() as connection:
+        return deliveries.due(connection, now=2e10)
+
+
+def test_a_job_ends_with_one_report_on_its_way_to_every_destination(
+    runner, database, queued_job
+):
+    runner.run(queued_job)
+
+    assert job(database, queued_job).state is JobState.REPORTED
+    assert len(stored_reports(database)) == 1
+    assert [entry.destination for entry in due(database)] == ["pacs"]
+
+
+def test_a_message_that_comes_twice_makes_one_report(runner, database, queued_job):
+    runner.run(queued_job)
+    runner.run(queued_job)
+
+    assert job(database, queued_job).attempts == 1
+    assert len(stored_reports(database)) == 1
+
+
+def test_a_forged_job_id_does_nothing(runner, database, queued_job):
+    runner.run(987654)
+
+    assert job(database, queued_job).state is JobState.QUEUED
+
+
+def test_a_death_while_reading_costs_one_attempt_and_the_job_waits_again(
+    runner, database, queued_job, script
+):
+    script("die")
+
+    runner.run(queued_job)
+
+    row = job(database, queued_job)
+    assert (row.state, row.attempts, row.reason) == (JobState.QUEUED, 1, "worker died")
+
+
+def test_a_reading_that_was_committed_is_not_made_again(
+    runner, database, queued_job, script
+):
+    script("answer", "die")  # the reading succeeds, the report's writer dies
+    runner.run(queued_job)
+    assert job(database, queued_job).reading is not None
+
+    script("answer")  # one request is enough: the report
+    runner.run(queued_job)
+
+    assert job(database, queued_job).state is JobState.REPORTED
+    assert len(stored_reports(database)) == 1
+
+
+@pytest.mark.parametrize("word", ["die", "memory"])
+def test_a_poison_study_fails_after_three_attempts_and_a_report_says_so(
+    runner, database, queued_job, script, word
+):
+    for _ in range(3):
+        script(word)
+        runner.run(queued_job)
+    assert job(database, queued_job).state is JobState.FAILED
+
+    script()
+    runner.run(queued_job)
+
+    (report,) = stored_reports(database)
+    assert report.document_kind == "failure"
+    assert job(database, queued_job).state is JobState.FAILED
+    assert len(due(database)) == 1
+
+
+def test_a_site_that_keeps_failures_to_itself_gets_no_report_of_them(
+    settings, make_process, database, queued_job, script
+):
+    runner = JobRunner(
+        settings.model_copy(update={"report": ReportSettings(failed="keep")}),
+        make_process,
+    )
+    for _ in range(3):
+        script("die")
+        runner.run(queued_job)
+
+    runner.run(queued_job)
+
+    assert stored_reports(database) == []
+
+
+def test_what_trying_again_cannot_help_fails_at_once(
+    runner, database, queued_job, script
+):
+    script("bundle")
+
+    runner.run(queued_job)
+
+    row = job(database, queued_job)
+    assert (row.state, row.attempts, row.reason) == (
+        JobState.FAILED,
+        1,
+        "InvalidBundle",
+    )
+
+
+def test_a_worker_overtaken_while_it_reads_writes_nothing(
+    runner, database, queued_job, script
+):
+    script("slow=3")
+    thread = threading.Thread(target=runner.run, args=(queued_job,))
+    thread.start()
+    while job(database, queued_job).child_pid is None:
+        time.sleep(0.02)
+    with database.write() as connection:
+        taken = jobs.job_by_id(connection, queued_job)
+        jobs.give_back(
+            connection,
+            queued_job,
+            taken.lease_token,
+            reason="worker died",
+            explanation="",
+            maximum_attempts=3,
+        )
+
+    thread.join(timeout=20)
+
+    row = job(database, queued_job)
+    assert (row.state, row.reading) == (JobState.QUEUED, None)
+    assert stored_reports(database) == []
+
+
+def test_a_worker_that_is_stopped_gives_its_job_back_without_counting_it(
+    runner, database, queued_job, script, monkeypatch
+):
+    monkeypatch.setattr("worker.job_runner._STOP_GRACE_S", 0.1)
+    script("hang")
+    thread = threading.Thread(target=runner.run, args=(queued_job,))
+    thread.start()
+    while job(database, queued_job).child_pid is None:
+        time.sleep(0.02)
+
+    runner.stop()
+    thread.join(timeout=20)
+
+    row = job(database, queued_job)
+    assert (row.state, row.attempts) == (JobState.QUEUED, 0)
+
+
+def test_a_stopped_worker_takes_no_job(runner, database, queued_job):
+    runner.stop()
+
+    runner.run(queued_job)
+
+    assert job(database, queued_job).state is JobState.QUEUED
+
+
+def test_each_destination_gets_the_report_class_it_can_take(
+    settings, make_process, database, queued_job
+):
+    destinations = (
+        DestinationSettings(name="pacs"),
+        DestinationSettings(name="old", report_class="enhanced"),
+    )
+    runner = JobRunner(
+        settings.model_copy(update={"destinations": destinations}), make_process
+    )
+
+    runner.run(queued_job)
+
+    by_id = {row.id: row for row in stored_reports(database)}
+    assert {
+        entry.destination: by_id[entry.report_id].sop_class_uid
+        for entry in due(database)
+    } == {
+        "pacs": "1.2.840.10008.5.1.4.1.1.88.34",
+        "old": "1.2.840.10008.5.1.4.1.1.88.22",
+    }
+
+
+def test_a_late_instances_report_names_the_former_one(
+    runner, database, queued_job, settle_again
+):
+    runner.run(queued_job)
+    late = settle_again(2)
+
+    runner.run(late)
+
+    first, second = stored_reports(database)
+    assert second.predecessor_id == first.id
+
+
+def test_two_workers_of_one_installation_are_one_device(settings, make_process):
+    first = JobRunner(settings, make_process)
+    second = JobRunner(settings, make_process)
+
+    assert first._installation_uid == second._installation_uid
+    assert open_database(settings)

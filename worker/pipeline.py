@@ -1,0 +1,290 @@
+"""What happens to a study, top to bottom: select, decode, prepare, infer, find, report.
+
+Nothing here knows of queues or databases: instances come as paths, models as packages,
+and the answer goes back as values. So the same lines run in the worker, in tests and in
+an evaluation.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from core.domain import (
+    Analysed,
+    ImageReference,
+    NotAnalysed,
+    NotAnalysedReason,
+    Reading,
+    reading_to_json,
+)
+from core.errors import InvalidBundle, StoreUnavailable, UnsupportedImage
+from core.settings import Settings
+from dicom_node.instance_store import InstanceStore
+from models.applicability import notes, refusal
+from models.bundle import Bundle
+from models.catalogue import SHIPPED_BUNDLES, find_bundles
+from models.preparation import prepare
+from models.readout import findings
+from models.runtime import ResidentModels
+from worker.orders import (
+    PredecessorOrder,
+    ReadingOrder,
+    ReportOrder,
+    ReportSummary,
+    SourceInstance,
+    report_summary,
+)
+from worker.pixels.display import display_image
+from worker.pixels.limits import PixelLimits
+from worker.pixels.select import Refused, select_image
+from worker.report.context import (
+    DeviceIdentity,
+    PredecessorReport,
+    ReportContext,
+)
+
+__all__ = ["ReadingRoom", "StageClock", "read_study"]
+
+
+@dataclass
+class StageClock:
+    """Seconds that each stage of one reading took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; a stage that fails is timed too."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - started, 4)
+
+
+def read_study(
+    instances: tuple[SourceInstance, ...],
+    bundle: Bundle,
+    models: ResidentModels,
+    limits: PixelLimits,
+    clock: StageClock,
+) -> Reading:
+    """Read one content set with one model.
+
+    Parameters
+    ----------
+    instances
+        The content set; files that may be anything a scanner sends.
+    bundle
+        The model package.
+    models
+        Where its network is loaded, or will be.
+    limits
+        What an image may cost.
+    clock
+        Takes the time of each stage.
+
+    Returns
+    -------
+    Findings, or the coded reason why there are none.
+
+    Raises
+    ------
+    ModelError
+        If the package or its answer cannot be used: no fault of the study.
+    """
+    try:
+        with clock.stage("select"):
+            selected = select_image(
+                [Path(instance.path) for instance in instances],
+                lambda facts: refusal(bundle.applies_to, facts),
+            )
+        if isinstance(selected, Refused):
+            return _not_analysed(bundle, selected.reason, selected.explanation)
+        with clock.stage("decode"):
+            image = display_image(selected.path, limits)
+    except UnsupportedImage as error:
+        return _not_analysed(bundle, NotAnalysedReason(error.reason), str(error))
+    with clock.stage("prepare"):
+        batch = prepare(image.pixels, bundle.input)[np.newaxis]
+    with clock.stage("infer"):
+        logits = models.get(bundle).logits(batch)
+    return Analysed(
+        algorithm=bundle.algorithm,
+        images=(image.reference,),
+        findings=findings(bundle, logits, (image.reference,)),
+        notes=(
+            *notes(bundle.applies_to, selected.facts),
+            *selected.notes,
+            *image.notes,
+        ),
+    )
+
+
+def _not_analysed(
+    bundle: Bundle,
+    reason: NotAnalysedReason,
+    explanation: str,
+    images: tuple[ImageReference, ...] = (),
+) -> NotAnalysed:
+    return NotAnalysed(bundle.algorithm, images, reason, explanation)
+
+
+class ReadingRoom:
+    """Everything one reading process keeps between jobs: models and the store.
+
+    Parameters
+    ----------
+    settings
+        Folders of model packages, limits, the data directory.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._directories = (SHIPPED_BUNDLES, *settings.model_directories)
+        self._limits = PixelLimits(maximum_bytes=settings.worker.maximum_decoded_bytes)
+        self._store = InstanceStore(
+            settings.data_dir, durable=settings.store.durable_writes
+        )
+        self._models = ResidentModels()
+        self._bundles: dict[str, Bundle] = {}
+
+    def warm_up(self) -> list[str]:
+        """Load every sound package before the first study; returns their names."""
+        catalogue = find_bundles(*self._directories)
+        names = []
+        for bundle in catalogue.bundles.values():
+            try:
+                self._models.get(bundle)
+            except InvalidBundle:
+                continue  # the job that asks for it fails with the reason
+            self._bundles[bundle.bundle_sha256] = bundle
+            names.append(f"{bundle.name} {bundle.version}")
+        # Its import takes a second that the first report need not wait for.
+        import worker.report.sr  # noqa: F401, PLC0415
+
+        return names
+
+    def read(self, order: ReadingOrder) -> dict[str, Any]:
+        """Read a study: the reading as JSON and the seconds of each stage."""
+        clock = StageClock()
+        reading = read_study(
+            order.instances,
+            self._bundle(order.bundle_sha256),
+            self._models,
+            self._limits,
+            clock,
+        )
+        return {"reading": reading_to_json(reading), "timings": clock.seconds}
+
+    def report(self, order: ReportOrder) -> list[dict[str, Any]]:
+        """Write a reading as one report for each SR class asked for, and store them."""
+        from worker.report.sr import build_report  # noqa: PLC0415 - highdicom is slow
+
+        sources = source_headers(order.instances, order.reading)
+        documents = []
+        for sop_class_uid in order.sop_class_uids:
+            context = _report_context(order, sop_class_uid)
+            data = build_report(order.reading, sources, context)
+            summary = ReportSummary(
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=context.sop_instance_uid,
+                series_instance_uid=context.series_instance_uid,
+                sha256=self._store.put_report(data),
+                bytes=len(data),
+            )
+            documents.append(report_summary.dump_python(summary, mode="json"))
+        return documents
+
+    def _bundle(self, bundle_sha256: str) -> Bundle:
+        """Find the very package the job was made for, loaded or not."""
+        if bundle_sha256 not in self._bundles:
+            catalogue = find_bundles(*self._directories)
+            for bundle in catalogue.bundles.values():
+                self._bundles[bundle.bundle_sha256] = bundle
+        try:
+            return self._bundles[bundle_sha256]
+        except KeyError:
+            raise InvalidBundle(
+                f"no model package with hash {bundle_sha256[:12]}… is installed (any "
+                "more); install it again and retry the job, or dismiss the job"
+            ) from None
+
+
+def source_headers(
+    instances: tuple[SourceInstance, ...], reading: Reading
+) -> list[Dataset]:
+    """Read the headers that a report repeats, the analysed images first.
+
+    The analysed images are read whole (without pixels); of the others only what the
+    evidence names and what tells one patient from another.
+    """
+    analysed = {image.sop_instance_uid for image in reading.images}
+    ordered = sorted(instances, key=lambda one: one.sop_instance_uid not in analysed)
+    headers = []
+    for number, instance in enumerate(ordered):
+        whole = number == 0 or instance.sop_instance_uid in analysed
+        try:
+            headers.append(
+                dcmread(
+                    instance.path,
+                    stop_before_pixels=True,
+                    specific_tags=None if whole else _EVIDENCE,
+                )
+            )
+        except (OSError, InvalidDicomError) as error:
+            raise StoreUnavailable(
+                f"instance {instance.sop_instance_uid} cannot be read from the store "
+                f"({type(error).__name__}); run `secondread doctor`"
+            ) from error
+    return headers
+
+
+_EVIDENCE: list[str | int] = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "PatientID",
+    "AccessionNumber",
+    "RequestAttributesSequence",
+]
+
+
+def _report_context(order: ReportOrder, sop_class_uid: str) -> ReportContext:
+    before: PredecessorOrder | None = next(
+        (one for one in order.predecessors if one.sop_class_uid == sop_class_uid), None
+    )
+    return ReportContext(
+        report_key=(
+            order.study_instance_uid,
+            order.bundle_sha256,
+            order.content_set,
+        ),
+        device=DeviceIdentity(
+            observer_uid=order.installation_uid,
+            name="secondread",
+            model_name=order.model,
+            serial_number=order.installation_uid.removeprefix("2.25.")[:16],
+            software_versions=(f"secondread {version('secondread')}",),
+        ),
+        created_at=datetime.fromtimestamp(order.created_at, UTC),
+        series_number=order.series_number,
+        document_kind=order.document_kind,
+        predecessor=before
+        and PredecessorReport(
+            sop_class_uid=before.sop_class_uid,
+            sop_instance_uid=before.sop_instance_uid,
+            series_instance_uid=before.series_instance_uid,
+            study_instance_uid=order.study_instance_uid,
+        ),
+        sop_class_uid=sop_class_uid,
+    )
