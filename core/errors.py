@@ -5,6 +5,8 @@
     SecondreadError
     +-- SenderError        the peer sent something that cannot be kept or read
     |   +-- InvalidInstance      the data set breaks PS3.5 or names itself wrongly
+    |   |   +-- InvalidUid       a UID that breaks the rule for UIDs
+    |   |   +-- MismatchedInstance  the command names another instance than its data set
     |   +-- UnsupportedImage     a sound instance whose pixels no model may read
     |   +-- ConflictingInstance  a known SOP Instance UID with other content
     +-- OperatorError      somebody who runs the system must change something
@@ -36,6 +38,8 @@ __all__ = [
     "InvalidInstance",
     "InvalidReport",
     "InvalidSettings",
+    "InvalidUid",
+    "MismatchedInstance",
     "ModelError",
     "ModelOutputInvalid",
     "OperatorError",
@@ -57,6 +61,14 @@ class SenderError(SecondreadError):
 
 class InvalidInstance(SenderError):
     """A data set that cannot be walked to its end, or whose identity is unusable."""
+
+
+class InvalidUid(InvalidInstance):
+    """A SOP Class or SOP Instance UID that is missing or breaks PS3.5 9.1."""
+
+
+class MismatchedInstance(InvalidInstance):
+    """A command that names another SOP class or instance than its data set."""
 
 
 class UnsupportedImage(SenderError):

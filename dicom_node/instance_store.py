@@ -1,8 +1,8 @@
 """Where instances and reports lie: files named by the hash of what is in them.
 
-No text of a peer ever becomes a path. An object's name is the SHA-256 of the data set as
-the peer sent it; a report's that of the whole file, because these bytes are what every
-delivery sends.
+No text of a peer ever becomes a path. An object's name is the SHA-256 of the data set
+as the peer sent it; a report's that of the whole file, because these bytes are what
+every delivery sends.
 """
 
 import hashlib
