@@ -83,6 +83,7 @@ class Bundle:
             parameters += [
                 f"{name}: decision threshold={output.threshold:g}",
                 f"{name}: temperature={output.temperature:g}",
+                f"{name}: bias={output.bias:g}",
             ]
             if output.uncertain_band:
                 low, high = output.uncertain_band
@@ -255,6 +256,7 @@ def _outputs(manifest: Manifest) -> tuple[OutputSpecification, ...]:
             site=Code(**output.site.model_dump()) if output.site else None,
             activation=output.activation,
             temperature=output.temperature,
+            bias=output.bias,
             threshold=output.threshold,
             uncertain_band=output.uncertain_band,
         )

@@ -1,27 +1,34 @@
-"""Temperature and operating threshold, both from films that the network did not see."""
+"""From raw logits to probabilities and a decision, fitted on films not trained on."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "calibrated"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+# Slopes outside belong to networks that know nothing, or to too few films.
+_SLOPES = (0.01, 100.0)
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """How one logit is read."""
+    """How one logit is read: probability = sigmoid(logit / temperature + bias)."""
 
     temperature: float
+    bias: float
     threshold: float
-    """Probability, after the temperature."""
+    """Probability at and above which the finding is present."""
 
 
 def calibrate(logits: FloatArray, truth: BoolArray) -> Calibration:
-    """Fit the temperature, then choose the threshold of highest balanced accuracy.
+    """Fit temperature and bias, then the threshold of highest balanced accuracy.
+
+    A bias is needed beside the temperature because training gives both classes the same
+    weight, so that raw logits speak of a world in which half the films are positive.
 
     Parameters
     ----------
@@ -32,26 +39,48 @@ def calibrate(logits: FloatArray, truth: BoolArray) -> Calibration:
 
     Source
     ------
-    Guo et al. 2017, On calibration of modern neural networks (temperature scaling);
-    Youden 1950 (the threshold).
+    Platt 1999, Probabilistic outputs for support vector machines; Guo et al. 2017, On
+    calibration of modern neural networks; Youden 1950 (the threshold).
     """
-    temperature = round(_temperature(logits, truth), 4)
-    threshold = round(_threshold(_sigmoid(logits / temperature), truth), 4)
-    return Calibration(temperature, min(max(threshold, 0.001), 0.999))
+    slope, bias = _logistic_fit(logits, truth)
+    temperature, bias = round(1 / slope, 4), round(bias, 4)
+    threshold = _threshold(calibrated(logits, temperature, bias), truth)
+    return Calibration(temperature, bias, round(min(max(threshold, 0.001), 0.999), 4))
 
 
-def _temperature(logits: FloatArray, truth: BoolArray) -> float:
-    signs = np.where(truth, 1.0, -1.0)
+def calibrated(
+    logits: npt.ArrayLike, temperature: float, bias: float
+) -> npt.NDArray[np.float64]:
+    """Return the probabilities of logits, 0 to 1."""
+    scaled: FloatArray = np.asarray(logits, np.float64) / temperature + bias
+    # tanh does not overflow where exp would.
+    return 0.5 * (1.0 + np.tanh(scaled / 2.0))
 
-    def loss(logarithm: float) -> float:
-        return float(np.logaddexp(0, -signs * logits / np.exp(logarithm)).mean())
 
-    # The loss is convex in 1/T, so it has one valley in log T: golden section finds it.
-    low, high, golden = np.log(0.05), np.log(50.0), (np.sqrt(5) - 1) / 2
-    while high - low > 1e-5:
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        low, high = (low, right) if loss(left) < loss(right) else (left, high)
-    return float(np.exp((low + high) / 2))
+def _logistic_fit(logits: FloatArray, truth: BoolArray) -> tuple[float, float]:
+    # Platt's targets, a little inside 0 and 1, keep the fit finite where the classes
+    # are separated completely.
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    targets = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    features = np.column_stack([logits, np.ones(len(logits))])
+
+    def loss(parameters: FloatArray) -> float:
+        values = features @ parameters
+        return float((np.logaddexp(0, values) - targets * values).sum())
+
+    parameters = np.zeros(2)
+    for _ in range(100):
+        chance = 0.5 * (1.0 + np.tanh(features @ parameters / 2.0))
+        gradient = features.T @ (chance - targets)
+        curvature = (features * (chance * (1 - chance))[:, np.newaxis]).T @ features
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
+        size = 1.0
+        while loss(parameters - size * step) > loss(parameters) and size > 1e-6:
+            size /= 2  # Newton's step may overshoot; the loss is convex
+        parameters = parameters - size * step
+        if np.abs(size * step).max() < 1e-9:
+            break
+    return float(np.clip(parameters[0], *_SLOPES)), float(parameters[1])
 
 
 def _threshold(probabilities: FloatArray, truth: BoolArray) -> float:
@@ -64,7 +93,3 @@ def _threshold(probabilities: FloatArray, truth: BoolArray) -> float:
     gain = spared - missed
     best = np.flatnonzero(gain >= gain.max() - 1e-12)
     return float(np.median(cuts[best]))
-
-
-def _sigmoid(values: FloatArray) -> FloatArray:
-    return 0.5 * (1.0 + np.tanh(values / 2.0))

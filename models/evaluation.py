@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from core.errors import InvalidSettings
 from models.bundle import Bundle, read_bundle
-from models.calibration import Calibration, calibrate
+from models.calibration import calibrate, calibrated
 from models.films import Film, load_image, read_index
 from models.metrics import Answers, measure
 from models.preparation import prepare
@@ -87,7 +87,7 @@ def evaluate_out_of_fold(
 ) -> dict[str, Any]:
     """Measure a training run on the predictions of its held-out folds.
 
-    For each fold, temperature and threshold are taken from the other folds, so that no
+    For each fold, calibration and threshold are taken from the other folds, so that no
     film has a say in how it is judged itself.
 
     Parameters
@@ -100,7 +100,7 @@ def evaluate_out_of_fold(
     Returns
     -------
     As `evaluate`, and `folds` with the figures of each fold, and `shipped`: the
-    temperature and threshold from all folds together, which the bundle gets.
+    temperature, bias and threshold from all folds together, which the bundle gets.
     """
     with path.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
@@ -113,7 +113,7 @@ def evaluate_out_of_fold(
     for fold in np.unique(folds):
         held = folds == fold
         others = calibrate(logits[~held], truth[~held])
-        chance[held] = _probabilities(logits[held], others)
+        chance[held] = calibrated(logits[held], others.temperature, others.bias)
         called[held] = chance[held] >= others.threshold
     answers = Answers(logits, chance, called, truth)
     return {
@@ -162,11 +162,6 @@ def _part(answers: Answers, chosen: BoolArray) -> Answers:
         answers.called[chosen],
         answers.truth[chosen],
     )
-
-
-def _probabilities(logits: FloatArray, calibration: Calibration) -> FloatArray:
-    scaled: FloatArray = logits / calibration.temperature
-    return 0.5 * (1.0 + np.tanh(scaled / 2.0))
 
 
 def _identity(bundle: Bundle) -> dict[str, str]:

@@ -102,6 +102,7 @@ class _Output(_Table):
     site: _Code | None = None
     activation: Activation
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    bias: Annotated[float, Field(ge=-100, le=100)] = 0.0
     threshold: _Probability
     uncertain_band: tuple[_Probability, _Probability] | None = None
 

@@ -84,7 +84,7 @@ def pack(
     card
         Text of `CARD.md`; a skeleton if None.
     calibration
-        Temperature and threshold of the first output, in place of the answers'.
+        Calibration and threshold of the first output, in place of the answers'.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From logits to coded findings: calibration, probability, threshold."""
+"""From logits to coded findings: calibrated probability, threshold, presence."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from core.domain import Finding, ImageReference, Presence
 from core.errors import InternalError, ModelOutputInvalid
 from models.bundle import Bundle
+from models.calibration import calibrated
 from models.specification import Activation, OutputSpecification
 
 __all__ = ["findings", "presence", "probabilities"]
@@ -24,7 +25,7 @@ def findings(
     Parameters
     ----------
     bundle
-        Gives temperature, threshold and codes.
+        Gives calibration, threshold and codes.
     logits
         (images, outputs), finite.
     images
@@ -60,7 +61,7 @@ def findings(
 
 
 def probabilities(
-    logits: npt.ArrayLike, output: OutputSpecification
+    logits: npt.NDArray[np.floating], output: OutputSpecification
 ) -> npt.NDArray[np.float64]:
     """Return the calibrated probability of each logit, 0 to 1.
 
@@ -71,18 +72,16 @@ def probabilities(
 
     Source
     ------
-    Guo et al. 2017, On calibration of modern neural networks (temperature scaling).
+    Platt 1999, Probabilistic outputs for support vector machines.
     """
-    scaled = np.asarray(logits, np.float64) / output.temperature
-    if not np.isfinite(scaled).all():
+    if not np.isfinite(logits).all():
         raise ModelOutputInvalid(
             f"The output {output.tracking_identifier} is not finite; a probability was "
             "expected. Check the bundle with its golden cases and the input image."
         )
     match output.activation:
         case Activation.SIGMOID:
-            # tanh does not overflow where exp would.
-            return 0.5 * (1.0 + np.tanh(scaled / 2.0))
+            return calibrated(logits, output.temperature, output.bias)
 
 
 def presence(probability: float, output: OutputSpecification) -> Presence:

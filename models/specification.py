@@ -84,6 +84,8 @@ class OutputSpecification:
     activation: Activation
     temperature: float
     """The logit is divided by it before the activation; 1 changes nothing."""
+    bias: float
+    """Added after the temperature and before the activation; 0 changes nothing."""
     threshold: float
     """Probability at and above which the finding is present."""
     uncertain_band: tuple[float, float] | None = None
