@@ -112,17 +112,26 @@ class Assembler:
                 known.last_at = now
 
     def resume(self) -> int:
-        """After a restart: take up every study that was being received.
+        """Take up every study that is being received and not watched here.
+
+        At start-up these are all of them. Later it finds what a failed call of
+        `note_arrival` would have left behind.
 
         Returns
         -------
-        How many.
+        How many were taken up.
         """
         with self._database.read() as connection:
             rows = studies.studies_in_state(connection, StudyState.RECEIVING)
-        for row in rows:
-            self.note_arrival(row.study_instance_uid)
-        return len(rows)
+        now = self._clock()
+        with self._lock:
+            new = [
+                row.study_instance_uid
+                for row in rows
+                if row.study_instance_uid not in self._arriving
+            ]
+            self._arriving |= {uid: _Arriving(now, now) for uid in new}
+        return len(new)
 
     def tick(self) -> float:
         """Settle what is due.

@@ -1,0 +1,207 @@
+"""The node: everything that runs in its process, started and stopped in order.
+
+Receiving starts last and stops first; what stands behind it then writes down what was
+received. Whatever is not finished within the time to stop is finished after the next
+start, because nothing that matters lives in this process alone.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from core.database import deliveries
+from core.database.engine import Database, open_database
+from core.domain import ModelIdentity
+from core.errors import InternalError
+from core.log import get_log
+from core.queue import announce_job, make_celery
+from core.settings import Settings
+from dicom_node.application_entity import ApplicationEntity
+from dicom_node.assembly import Assembler
+from dicom_node.data_directory_lock import only_node
+from dicom_node.delivery.courier import Courier
+from dicom_node.delivery.destinations import sender_for
+from dicom_node.instance_store import InstanceStore
+from dicom_node.periodic import PeriodicThread
+from dicom_node.publisher import Announce, Publisher
+from dicom_node.rules import check_sources
+from dicom_node.sweep import Sweep
+
+__all__ = ["NodeAddress", "run_node"]
+
+STOP_WITHIN_S = 10.0
+_RECEIVING_STOPS_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class NodeAddress:
+    """Where a running node listens."""
+
+    host: str
+    port: int
+    ae_title: str
+
+
+class _Crash:
+    """The first error that ended one of the node's threads."""
+
+    def __init__(self) -> None:
+        self.happened = threading.Event()
+        self.name = ""
+        self.error: BaseException | None = None
+
+    def note(self, name: str, error: BaseException) -> None:
+        if not self.happened.is_set():
+            self.name, self.error = name, error
+            self.happened.set()
+
+
+def run_node(
+    settings: Settings,
+    active_models: Callable[[], Sequence[ModelIdentity]],
+    stop: threading.Event,
+    ready: Callable[[NodeAddress], None] | None = None,
+) -> None:
+    """Run the node until `stop` is set.
+
+    Parameters
+    ----------
+    settings
+        The whole tree.
+    active_models
+        Which models may serve; asked whenever a study is settled.
+    stop
+        Set by whoever wants the node to end; it then ends within 10 s.
+    ready
+        Called once the node answers, with its address.
+
+    Raises
+    ------
+    OperatorError
+        If it cannot start: the data directory is held by another node, a port is taken,
+        a rule cannot be used, the database cannot be opened.
+    InternalError
+        If one of its threads crashed; whoever supervises the process starts it again.
+    """
+    check_sources(settings.sources)
+    with only_node(settings.data_dir), closing(open_database(settings)) as database:
+        _run(settings, database, active_models, stop, ready)
+
+
+def _run(
+    settings: Settings,
+    database: Database,
+    active_models: Callable[[], Sequence[ModelIdentity]],
+    stop: threading.Event,
+    ready: Callable[[NodeAddress], None] | None,
+) -> None:
+    crash = _Crash()
+    store = InstanceStore(settings.data_dir, settings.store.durable_writes)
+    app = make_celery(settings)
+    threads = _Threads(
+        settings,
+        database,
+        store,
+        active_models,
+        announce=lambda job_id, priority: announce_job(app, job_id, priority),
+        on_crash=crash.note,
+    )
+    entity = ApplicationEntity(settings, database, store, threads.note_arrival)
+    with database.write() as connection:
+        interrupted = deliveries.interrupted(connection)
+    resumed = threads.assembler.resume()
+    threads.start()
+    try:
+        address = entity.start()
+        get_log().info(
+            "node_started",
+            address=address.host,
+            port=address.port,
+            called_ae_title=settings.node.ae_title,
+            count=resumed + interrupted,
+        )
+        if ready is not None:
+            ready(NodeAddress(address.host, address.port, settings.node.ae_title))
+        while not stop.wait(0.1) and not crash.happened.is_set():
+            pass
+    finally:
+        deadline = time.monotonic() + STOP_WITHIN_S
+        entity.stop(_RECEIVING_STOPS_WITHIN_S)
+        threads.stop(deadline)
+        get_log().info("node_stopped")
+    if crash.error is not None:
+        raise InternalError(
+            f"the node's thread {crash.name!r} ended by {type(crash.error).__name__}; "
+            "the log names the place"
+        ) from crash.error
+
+
+class _Threads:
+    """Assembly, publisher, sweep and one courier a destination."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: InstanceStore,
+        active_models: Callable[[], Sequence[ModelIdentity]],
+        *,
+        announce: Announce,
+        on_crash: Callable[[str, BaseException], None],
+    ) -> None:
+        publisher = Publisher(database, announce)
+        self._publishing = PeriodicThread(
+            "publisher", publisher.publish_due, on_crash=on_crash
+        )
+        self.assembler = Assembler(
+            settings, database, store, active_models, on_jobs=self._publishing.wake
+        )
+        self._assembling = PeriodicThread(
+            "assembly", self.assembler.tick, on_crash=on_crash
+        )
+        sweep = Sweep(
+            settings,
+            database,
+            on_jobs=self._publishing.wake,
+            also=self.assembler.resume,
+        )
+        sweeping = PeriodicThread("sweep", sweep.step, on_crash=on_crash)
+        self._couriers = [
+            Courier(
+                entry.name,
+                sender_for(entry, settings),
+                database,
+                store,
+                settings.delivery,
+            )
+            for entry in settings.destinations
+        ]
+        delivering = [
+            PeriodicThread(
+                f"delivery to {entry.name}", courier.deliver_due, on_crash=on_crash
+            )
+            for entry, courier in zip(
+                settings.destinations, self._couriers, strict=True
+            )
+        ]
+        self._all = [self._assembling, self._publishing, sweeping, *delivering]
+
+    def note_arrival(self, study_instance_uid: str) -> None:
+        self.assembler.note_arrival(study_instance_uid)
+        self._assembling.wake()
+
+    def start(self) -> None:
+        for thread in self._all:
+            thread.start()
+
+    def stop(self, deadline: float) -> None:
+        for courier in self._couriers:
+            courier.stop()
+        for thread in self._all:
+            thread.stop()
+        for thread in self._all:
+            if not thread.join(deadline - time.monotonic()):
+                # It waits for a peer or the broker; it is a daemon and dies with us.
+                get_log().warning("thread_left_behind", name=thread.name)
