@@ -68,5 +68,6 @@ def the_one_study(connection: "Connection", fragment: str) -> str:
             "`secondread studies` lists them"
         )
     raise OperatorError(
-        f"{fragment!r} fits more than one study: {', '.join(found)}; give more of the UID"
+        f"{fragment!r} fits more than one study: {', '.join(found)}; "
+        "give more of the UID"
     )

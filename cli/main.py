@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from cli import jobs, service, show, studies
+from cli import (
+    configuration,
+    doctor,
+    jobs,
+    licences,
+    models,
+    network,
+    rules,
+    service,
+    show,
+    studies,
+)
 from core.errors import InternalError, SecondreadError
 
 __all__ = ["app", "main"]
@@ -50,13 +61,13 @@ def secondread(
         bool, typer.Option("--debug", help="Show where in the program an error arose.")
     ] = False,
 ) -> None:
-    """A second read for every imaging study: DICOM in, CNN inference, a report out.
+    """Give every imaging study a second read: DICOM in, CNN inference, a report out.
 
     First steps: `secondread demo` shows the whole way of a study in a minute;
     `secondread up` runs it as a service.
 
-    Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 a broker, database or
-    peer does not answer.
+    Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 a broker, database
+    or peer does not answer.
     """
     if debug:
         os.environ[_DEBUG_VARIABLE] = "1"
@@ -70,6 +81,13 @@ app.command(rich_help_panel=_LOOK)(show.show)
 app.command(rich_help_panel=_LOOK)(jobs.jobs)
 app.command(rich_help_panel=_LOOK)(jobs.retry)
 app.command(rich_help_panel=_LOOK)(studies.forget)
+app.command(rich_help_panel=_NETWORK)(network.send)
+app.command(rich_help_panel=_NETWORK)(network.echo)
+app.command(rich_help_panel=_CARE)(doctor.doctor)
+app.command(rich_help_panel=_CARE)(configuration.config)
+app.add_typer(rules.app, name="rules", rich_help_panel=_CARE)
+app.add_typer(models.app, name="models", rich_help_panel=_CARE)
+app.command(rich_help_panel=_CARE)(licences.licences)
 
 
 def main() -> int:

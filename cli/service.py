@@ -52,10 +52,9 @@ def node(data_dir: DataDirectory = None) -> None:
 
     Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread node`
     """
-    from dicom_node.node import run_node  # noqa: PLC0415
-
     from cli.installation import active_bundles, catalogue, identities  # noqa: PLC0415
     from core.log import configure_logging, get_log  # noqa: PLC0415
+    from dicom_node.node import run_node  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
     configure_logging(settings.log, "node")

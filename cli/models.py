@@ -1,0 +1,152 @@
+"""`secondread models`: which model packages are there, and whether they are sound."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.exit_codes import FAILURE
+from cli.options import AsJson, DataDirectory, opened_settings
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+    from models.bundle import Bundle
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Look at the installed model packages.")
+
+Name = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name, or the folder of a package.")
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Look at the installed model packages."""
+
+
+@app.command("list")
+def list_(data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
+    """List the model packages: those that serve, and those that were refused and why.
+
+    Example: `secondread models list`
+    """
+    from cli import output  # noqa: PLC0415
+    from cli.installation import active_bundles, catalogue  # noqa: PLC0415
+
+    found = catalogue(opened_settings(data_dir))
+    serving = {bundle.bundle_sha256 for bundle in active_bundles(found)}
+    if as_json:
+        output.print_json(
+            {
+                "models": [
+                    {**_facts(one), "serves": one.bundle_sha256 in serving}
+                    for one in found.bundles.values()
+                ],
+                "refused": [
+                    {"path": one.path, "reason": one.reason} for one in found.refused
+                ],
+            }
+        )
+    else:
+        shown = output.table("model", "version", "serves", "what it is", "answers")
+        for bundle in found.bundles.values():
+            shown.add_row(
+                bundle.name,
+                bundle.version,
+                "yes" if bundle.bundle_sha256 in serving else "no, a newer one does",
+                bundle.title,
+                ", ".join(one.tracking_identifier for one in bundle.outputs),
+            )
+        if found.bundles:
+            output.print_table(shown)
+        else:
+            output.messages().print("No model package is installed.")
+        for refused in found.refused:
+            output.messages().print(
+                f"refused: {refused.path}\n  {refused.reason}",
+                markup=False,
+                style="red",
+            )
+    if found.refused:
+        raise typer.Exit(FAILURE)
+
+
+@app.command()
+def show(model: Name, data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
+    """Show a model's card: what it is for, what it is not for, how well it does.
+
+    Example: `secondread models show chest-pneumonia`
+    """
+    from cli import output  # noqa: PLC0415
+
+    bundle = _bundle(opened_settings(data_dir), model)
+    if as_json:
+        output.print_json({**_facts(bundle), "card": bundle.card})
+        return
+    from rich.markdown import Markdown  # noqa: PLC0415
+
+    console = output.standard_output()
+    console.print(output.plain(f"{bundle.title} ({bundle.name} {bundle.version})"))
+    console.print(output.plain(f"  for:     {bundle.intended_use}"))
+    console.print(output.plain(f"  not for: {bundle.not_for}"))
+    console.print(output.plain(f"  licence: {bundle.licence}; {bundle.attribution}"))
+    console.print(output.plain(f"  package: {bundle.path}"))
+    console.print(output.plain(f"  sha256:  {bundle.bundle_sha256}\n"))
+    console.print(Markdown(bundle.card))
+
+
+@app.command()
+def verify(
+    model: Name, data_dir: DataDirectory = None, as_json: AsJson = False
+) -> None:
+    """Load a model as the worker would and hold it against its golden cases.
+
+    Example: `secondread models verify chest-pneumonia`
+    """
+    from cli import output  # noqa: PLC0415
+    from models.runtime import load  # noqa: PLC0415
+
+    bundle = _bundle(opened_settings(data_dir), model)
+    console = output.messages()
+    with console.status(f"loading {bundle.name} {bundle.version}"):
+        loaded = load(bundle)
+    if as_json:
+        output.print_json(
+            {
+                **_facts(bundle),
+                "load_s": round(loaded.seconds_to_load, 3),
+                "sound": True,
+            }
+        )
+    else:
+        console.print(
+            f"{bundle.name} {bundle.version} is sound: hashes, network and golden cases "
+            f"agree; loaded in {output.duration(loaded.seconds_to_load)}."
+        )
+
+
+def _bundle(settings: "Settings", model: str) -> "Bundle":
+    from cli.installation import catalogue  # noqa: PLC0415
+    from models.bundle import read_bundle  # noqa: PLC0415
+
+    if "/" in model or Path(model).is_dir():
+        return read_bundle(Path(model))
+    return catalogue(settings).find(model)
+
+
+def _facts(bundle: "Bundle") -> dict[str, Any]:
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "title": bundle.title,
+        "manufacturer": bundle.manufacturer,
+        "licence": bundle.licence,
+        "intended_use": bundle.intended_use,
+        "not_for": bundle.not_for,
+        "outputs": [one.tracking_identifier for one in bundle.outputs],
+        "weights_sha256": bundle.weights_sha256,
+        "bundle_sha256": bundle.bundle_sha256,
+        "path": bundle.path,
+    }
