@@ -222,7 +222,7 @@ def _describe_dx(dataset: Dataset, photometric: Polarity) -> None:
     dataset.AnatomicRegionSequence = Sequence([_code("816094009", "SCT", "Chest")])
     view = {
         "AP": ("399348003", "antero-posterior"),
-        "PA": ("399321001", "postero-anterior"),
+        "PA": ("272479007", "postero-anterior"),
         "LL": ("399173006", "left lateral"),
     }.get(str(dataset.ViewPosition))
     if view is not None:

@@ -51,8 +51,15 @@ class PixelLayout:
         return shape if self.samples == 1 else (*shape, self.samples)
 
 
-def checked_layout(dataset: Dataset, limits: PixelLimits) -> PixelLayout:
+def checked_layout(
+    dataset: Dataset, limits: PixelLimits, *, header_only: bool = False
+) -> PixelLayout:
     """Read an image's layout and hold it against the limits.
+
+    Parameters
+    ----------
+    header_only
+        The data set was read without its pixels, so their absence proves nothing.
 
     Raises
     ------
@@ -64,7 +71,7 @@ def checked_layout(dataset: Dataset, limits: PixelLimits) -> PixelLayout:
     ------
     PS3.3 C.7.6.3 (Image Pixel), C.7.6.24 and C.7.6.25 (Float and Double Float).
     """
-    layout = _layout(dataset)
+    layout = _layout(dataset, header_only=header_only)
     if layout.frames > limits.maximum_frames:
         raise refused(
             dataset,
@@ -82,8 +89,10 @@ def checked_layout(dataset: Dataset, limits: PixelLimits) -> PixelLayout:
     return layout
 
 
-def _layout(dataset: Dataset) -> PixelLayout:
+def _layout(dataset: Dataset, *, header_only: bool) -> PixelLayout:
     keywords = [keyword for keyword in PIXEL_KEYWORDS if keyword in dataset]
+    if not keywords and header_only:
+        keywords = ["PixelData"]
     if not keywords:
         raise refused(
             dataset, NotAnalysedReason.PIXELS_MISSING, "has no pixel data element"

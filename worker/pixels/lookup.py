@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from core.domain import NotAnalysedReason
 from worker.pixels.refusal import refused
+from worker.pixels.source import is_big_endian
 
 __all__ = ["LookupTable", "lookup_table"]
 
@@ -59,7 +60,7 @@ def lookup_table(item: Dataset, *, image: Dataset, signed: bool) -> LookupTable:
     """
     try:
         count, first, bits = (int(x) for x in item["LUTDescriptor"].value)
-        numbers = _numbers(item["LUTData"].value)
+        numbers = _numbers(item["LUTData"].value, big_endian=is_big_endian(image))
     except (KeyError, TypeError, ValueError) as error:
         raise refused(
             image,
@@ -81,7 +82,10 @@ def lookup_table(item: Dataset, *, image: Dataset, signed: bool) -> LookupTable:
     return LookupTable(first, numbers[:count].astype(np.float32), float(2**bits - 1))
 
 
-def _numbers(value: Any) -> npt.NDArray[np.uint16]:
+def _numbers(value: Any, *, big_endian: bool) -> npt.NDArray[np.uint16]:
     if isinstance(value, bytes):
-        return np.frombuffer(value[: len(value) // 2 * 2], "<u2").astype(np.uint16)
+        words = np.frombuffer(
+            value[: len(value) // 2 * 2], ">u2" if big_endian else "<u2"
+        )
+        return words.astype(np.uint16)
     return np.atleast_1d(np.asarray(value, dtype=np.int64)).astype(np.uint16)

@@ -9,6 +9,7 @@ from pydicom.pixels.processing import apply_color_lut
 
 from core.domain import NotAnalysedReason
 from worker.pixels.refusal import refused
+from worker.pixels.source import is_big_endian
 
 __all__ = ["COLOUR", "MONOCHROME", "is_inverted", "luminance", "palette_to_rgb"]
 
@@ -87,6 +88,9 @@ def palette_to_rgb(
             NotAnalysedReason.PIXELS_INCONSISTENT,
             f"the palette colour tables cannot be used ({type(error).__name__})",
         ) from error
+    if is_big_endian(image) and "RedPaletteColorLookupTableData" in image:
+        # pydicom 3.0.2 reads the bytes of plain tables as little endian, always.
+        colours = colours.byteswap()
     # The type is as wide as the tables' entries; 8 bit entries in 16 bit words fill it.
     white = np.float32(np.iinfo(colours.dtype).max)
     return colours[..., :3].astype(np.float32) / white

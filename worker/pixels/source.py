@@ -14,16 +14,20 @@ from core.errors import UnsupportedImage
 from worker.pixels.limits import PixelLimits
 from worker.pixels.refusal import refused
 
-__all__ = ["open_image", "transfer_syntax_uid"]
+__all__ = ["is_big_endian", "open_image", "transfer_syntax_uid"]
 
 
-def open_image(source: Path | Dataset, limits: PixelLimits) -> Dataset:
+def open_image(
+    source: Path | Dataset, limits: PixelLimits, *, header_only: bool = False
+) -> Dataset:
     """Read a file, or take a data set as it is.
 
     Parameters
     ----------
     source
         A PS3.10 file, with or without preamble; or a data set with its `file_meta`.
+    header_only
+        Leave the pixels of a file where they are.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def open_image(source: Path | Dataset, limits: PixelLimits) -> Dataset:
             )
         if _is_deflated(source):
             return _read_deflated(source, limits)
-        return dcmread(source, force=True)
+        return dcmread(source, force=True, stop_before_pixels=header_only)
     except UnsupportedImage:
         raise
     except Exception as error:
@@ -72,6 +76,13 @@ def transfer_syntax_uid(dataset: Dataset) -> str:
             "the file meta information names no Transfer Syntax UID (0002,0010)",
         )
     return str(value)
+
+
+def is_big_endian(dataset: Dataset) -> bool:
+    """Tell whether numbers in a data set's OW values are big endian (PS3.5 A.3)."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = None if meta is None else meta.get("TransferSyntaxUID")
+    return bool(syntax == uid.ExplicitVRBigEndian)
 
 
 def _is_deflated(path: Path) -> bool:
