@@ -29,6 +29,9 @@ ONE_REGION_DEFECT = (
     'Template 1410 PlanarROIMeasurements/[Row 1] CONTAINER (125007,DCM,"'
 )
 
+WAVEFORM = "1.2.840.10008.5.1.4.1.1.9.1.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
 PREDECESSOR = PredecessorReport(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
     sop_instance_uid="2.25.1001",
@@ -86,7 +89,8 @@ def reports() -> dict[str, bytes]:
     outlined = finding(0.9, cr, regions=(region(cr), region(cr)))
     several = analysed(finding(0.7, ct[0]), finding(0.2, ct[1], identifier="other"))
     unsure = analysed(finding(0.5, cr, presence=Presence.UNDETERMINED))
-    empty = {"PatientID": ""}
+    waveform = radiograph("ECG", SOPClassUID=WAVEFORM, Rows=None, Columns=None)
+    capture = radiograph("OT", SOPClassUID=SECONDARY_CAPTURE)
     return {
         "positive": build_report(positive, [cr], context()),
         "negative": build_report(analysed(finding(0.03, cr)), [cr], context()),
@@ -105,11 +109,15 @@ def reports() -> dict[str, bytes]:
         "comprehensive": build_report(
             analysed(outlined), [cr], context(sop_class_uid=COMPREHENSIVE_SR)
         ),
+        "no-image": build_report(not_analysed(waveform), [waveform], context()),
+        "secondary-capture": build_report(
+            analysed(finding(0.6, capture)), [capture], context()
+        ),
         "one-region": build_report(
             analysed(finding(0.9, cr, regions=(region(cr),))), [cr], context()
         ),
         "empty-id": build_report(
-            analysed(finding(0.6, cr)), [radiograph(**empty)], context()
+            analysed(finding(0.6, cr)), [radiograph(PatientID="")], context()
         ),
     }
 
@@ -128,6 +136,8 @@ KINDS = [
     "bare",
     "enhanced",
     "comprehensive",
+    "no-image",
+    "secondary-capture",
     "one-region",
     "empty-id",
 ]

@@ -10,6 +10,7 @@ PS3.16 TID 1500, TID 1501, TID 1410; PS3.3 C.17.2, C.17.3; PS3.10 7.1.
 """
 
 import math
+import struct
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -25,6 +26,19 @@ from worker.report import codes
 from worker.report.context import STATUS_IDENTIFIER, ReportContext
 
 __all__ = ["check_report"]
+
+# What pydicom raises at bytes that it cannot make sense of.
+_UNREADABLE = (
+    InvalidDicomError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 # DS keeps 16 characters, FD 53 bits; a wrong probability differs by far more.
 TOLERANCE = 1e-9
@@ -81,14 +95,14 @@ def _parsed(data: bytes) -> Dataset:
     written again and must be the same bytes.
     """
     _require(data[:128] == bytes(128), "expected a preamble of 128 zeros")
+    again = BytesIO()
     try:
         dataset = dcmread(BytesIO(data))
-    except (InvalidDicomError, EOFError, OSError) as error:
-        raise InvalidReport("expected a file of PS3.10") from error
-    for _ in dataset.iterall():
-        pass  # parses sequences, which are otherwise carried as bytes
-    again = BytesIO()
-    dcmwrite(again, dataset, enforce_file_format=True)
+        for _ in dataset.iterall():
+            pass  # parses sequences, which are otherwise carried as bytes
+        dcmwrite(again, dataset, enforce_file_format=True)
+    except _UNREADABLE as error:
+        raise InvalidReport("expected a file of PS3.10 that can be parsed") from error
     _require(
         again.getvalue() == data,
         f"expected a file that parses to its end, {len(data)} bytes; "
@@ -272,9 +286,10 @@ def _check_finding(group: Dataset, finding: Finding) -> None:
     limit = _check_percent(group, codes.THRESHOLD_VALUE, finding.threshold, name)
     if finding.presence is not Presence.UNDETERMINED:
         present = finding.presence is Presence.PRESENT
+        undecidable = abs(finding.probability - finding.threshold) < TOLERANCE
         _require(
             (finding.probability >= finding.threshold) == present
-            and (shown >= limit) == present,
+            and ((shown >= limit) == present or undecidable),
             f"{name}: {finding.presence} contradicts its probability and threshold",
         )
     if finding.site is not None:

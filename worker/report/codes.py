@@ -108,7 +108,6 @@ COSINE: Final = Code("{-1:1}", "UCUM", "{-1:1}")
 MODALITY: Final[dict[str, Code]] = {
     code.value: code for code in codes.CID29.concepts.values()
 }
-OTHER_MODALITY: Final = Code("OT", "DCM", "Other")
 
 # CID 100 by Modality. A radiograph is "Imaging procedure": (43468-8,LN XR unspecified
 # body region) is in today's CID 100 but not in the edition of 2019, by which the

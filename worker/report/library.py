@@ -112,18 +112,19 @@ def _entry(source: Dataset) -> ImageContentItem:
         referenced_sop_instance_uid=source.SOPInstanceUID,
         relationship_type=_CONTAINS,
     )
-    entry.ContentSequence = ContentSequence(_descriptors(source))
+    descriptors = _descriptors(source)
+    if descriptors:
+        entry.ContentSequence = ContentSequence(descriptors)
     return entry
 
 
 def _descriptors(source: Dataset) -> list[ContentItem]:
     modality = text_of(source, "Modality")
+    if modality not in codes.MODALITY:
+        # TID 1602 begins with a modality of CID 29, which has no "other".
+        return []
     items: list[ContentItem] = [
-        CodeContentItem(
-            codes.LIBRARY_MODALITY,
-            codes.MODALITY.get(modality, codes.OTHER_MODALITY),
-            _ACQUISITION,
-        )
+        CodeContentItem(codes.LIBRARY_MODALITY, codes.MODALITY[modality], _ACQUISITION)
     ]
     frame_of_reference_uid = text_of(source, "FrameOfReferenceUID")
     if frame_of_reference_uid:
@@ -173,6 +174,6 @@ def _numbers(source: Dataset, wanted: Sequence[_Number]) -> list[NumContentItem]
 
 def _values(source: Dataset, keyword: str) -> list[Any]:
     value = source.get(keyword)
-    if value is None:
+    if value is None or isinstance(value, bytes):
         return []
     return [value] if isinstance(value, str | int | float) else list(value)

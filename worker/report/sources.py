@@ -9,12 +9,12 @@ import re
 from collections.abc import Sequence
 
 from pydicom import Dataset, config
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import RTDoseStorage
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import STR_VR, validate_value
 
 from core.domain import ImageReference
 from core.errors import InvalidInstance, InvalidReport
@@ -294,22 +294,27 @@ def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
 def _plain(element: DataElement, *, identifying: bool = False) -> DataElement | None:
     """Rebuild an element free of its source's encoding; None if nothing is left."""
     tag = BaseTag(element.tag)
-    if tag.is_private or tag.element == 0 or tag == Tag("SpecificCharacterSet"):
+    # A charset of an inner item would contradict the report's; private tags mean
+    # nothing without their creator.
+    if not dictionary_has_tag(tag) or tag == Tag("SpecificCharacterSet"):
         return None
-    try:
-        vr = dictionary_VR(tag)
-    except KeyError:
+    vr = dictionary_VR(tag)
+    if vr == "SQ" and element.VR == "SQ":
+        return _plain_sequence(element)
+    texts = _texts(element.value) if vr in STR_VR else None
+    if texts is None:
         return None
-    if element.VR == "SQ" or vr == "SQ":
-        return _plain_sequence(element) if vr == element.VR else None
-    value = element.value
-    values = value if isinstance(value, MultiValue | list) else [value]
-    if value is None or any(isinstance(v, bytes) for v in values):
-        return None
-    texts = [str(v) for v in values]
     if not identifying and not all(_fits(vr, text) for text in texts):
         return None
     return DataElement(tag, vr, texts[0] if len(texts) == 1 else texts)
+
+
+def _texts(value: object) -> list[str] | None:
+    """Read a value as texts; None for one that was never decoded."""
+    values = list(value) if isinstance(value, MultiValue | list) else [value]
+    if any(v is None or isinstance(v, bytes) for v in values):
+        return None
+    return [str(v) for v in values]
 
 
 def _plain_sequence(element: DataElement) -> DataElement | None:

@@ -97,6 +97,7 @@ def _content_tree(
 ) -> Dataset:
     analysed = _analysed_sources(reading, sources)
     images = [source for source in analysed if is_image(source)]
+    _check_outlines(reading, images)
     viewable = {str(source.SOPInstanceUID) for source in images}
     report = MeasurementReport(
         observation_context=_observation_context(context),
@@ -125,6 +126,29 @@ def _analysed_sources(reading: Reading, sources: Sequence[Dataset]) -> list[Data
     """Pick the sources the reading rests on; all of them where it names none."""
     wanted = {image.sop_instance_uid for image in reading.images}
     return [s for s in sources if s.SOPInstanceUID in wanted] or list(sources)
+
+
+def _check_outlines(reading: Reading, images: Sequence[Dataset]) -> None:
+    """Refuse an outline that leaves its image.
+
+    Source
+    ------
+    PS3.3 C.18.6.1.2: columns from 0 to Columns, rows from 0 to Rows.
+    """
+    sizes = {
+        str(i.SOPInstanceUID): (int(i.Columns), int(i.Rows))
+        for i in images
+        if text_of(i, "Columns").isdecimal() and text_of(i, "Rows").isdecimal()
+    }
+    findings = reading.findings if isinstance(reading, Analysed) else ()
+    for region in (region for finding in findings for region in finding.regions):
+        uid = region.image.sop_instance_uid
+        columns, rows = sizes.get(uid, (0, 0))
+        if not all(0 <= x <= columns and 0 <= y <= rows for x, y in region.points):
+            raise InvalidReport(
+                f"a region leaves image {uid}, which has {columns} columns and "
+                f"{rows} rows; expected points in its own pixels"
+            )
 
 
 def _observation_context(context: ReportContext) -> ObservationContext:
