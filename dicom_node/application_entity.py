@@ -1,0 +1,273 @@
+"""The node on the network: one application entity that verifies and stores."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.transport import ThreadedAssociationServer
+
+from core.database.engine import Database
+from core.errors import StoreUnavailable
+from core.log import get_log
+from core.settings import Settings
+from core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.association_log import (
+    AssociationLog,
+    AssociationRecord,
+    ReceiveCounts,
+)
+from dicom_node.contexts import supported_contexts
+from dicom_node.file_meta import FileMeta
+from dicom_node.guards import (
+    Admission,
+    GuardedServer,
+    answer_unusable_request,
+    guard_connection,
+    quiet_pynetdicom,
+)
+from dicom_node.guards.admission import AssociationRequest
+from dicom_node.inbox import Inbox
+from dicom_node.index_writer import IndexWriter
+from dicom_node.instance_store import InstanceStore
+from dicom_node.known_content import KnownContent
+from dicom_node.receive import FreeSpace, Receiver
+from dicom_node.reconcile import reconcile
+from dicom_node.statuses import StorageAnswer
+
+__all__ = ["ApplicationEntity", "NodeStatus"]
+
+_PARALLEL = 1 << 16  # pynetdicom's own limit; ours is in `Admission`
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """The receiving side at a glance."""
+
+    port: int
+    open_associations: int
+    waiting_for_index: int
+    enough_space: bool
+    counts: ReceiveCounts
+
+
+class ApplicationEntity:
+    """Verification and Storage SCP of one data directory.
+
+    Parameters
+    ----------
+    settings
+        The whole tree.
+    database
+        The index, open and migrated.
+    store
+        Of the same data directory.
+    on_indexed
+        Called with a Study Instance UID after a new instance of it was committed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: InstanceStore,
+        on_indexed: Callable[[str], None],
+    ) -> None:
+        quiet_pynetdicom()
+        self._settings = settings
+        self._database = database
+        self._store = store
+        known = KnownContent(database)
+        self._inbox = Inbox(settings.data_dir, durable=settings.store.durable_writes)
+        self._writer = IndexWriter(
+            database=database,
+            store=store,
+            inbox=self._inbox,
+            known=known,
+            on_indexed=on_indexed,
+        )
+        self._free_space = FreeSpace(settings.data_dir, settings.store.low_water_bytes)
+        self.receiver = Receiver(
+            inbox=self._inbox,
+            known=known,
+            free_space=self._free_space,
+            on_kept=self._writer.add,
+            on_conflict=self._writer.add_conflict,
+        )
+        self.log = AssociationLog()
+        self._admission = Admission(settings.node, self._free_space.enough)
+        self._server: ThreadedAssociationServer | None = None
+
+    def start(self) -> int:
+        """Recover what an earlier run left, then listen.
+
+        Returns
+        -------
+        The port that is bound.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the port cannot be bound, or the store or the index cannot be read.
+        """
+        began = time.monotonic()
+        self._inbox.sweep()
+        reconcile(self._database, self._store)
+        recovered = self._writer.start()
+        node = self._settings.node
+        address = (self._settings.bind_address, node.port)
+        try:
+            server = self._entity().make_server(
+                address,
+                ae_title=node.ae_title,
+                contexts=supported_contexts(node.private_storage_sop_classes),
+                evt_handlers=self._handlers(),
+                server_class=GuardedServer,
+            )
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the DICOM port {node.port} of {address[0]} cannot be bound "
+                f"({error.strerror}); is another node running? Change node.port"
+            ) from error
+        assert isinstance(server, GuardedServer)
+        self._server = server
+        server.serve_in_background()
+        port = int(server.server_address[1])
+        get_log().info(
+            "listening",
+            address=address[0],
+            port=port,
+            instances=recovered,
+            duration_s=round(time.monotonic() - began, 3),
+        )
+        return port
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Refuse new associations, let open ones end, abort the rest, write the index.
+
+        Parameters
+        ----------
+        timeout_s
+            How long open associations may take, in seconds.
+        """
+        server, self._server = self._server, None
+        self._admission.stopping = True
+        if server is not None:
+            deadline = time.monotonic() + timeout_s
+            while self._admission.open_associations() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            for association in server.active_associations:
+                threading.Thread(target=association.abort, daemon=True).start()
+            server.shutdown()
+            for association in server.active_associations:
+                association.join(1.0)
+        self._writer.stop(timeout_s)
+
+    def status(self) -> NodeStatus:
+        """Describe the receiving side."""
+        server = self._server
+        return NodeStatus(
+            port=int(server.server_address[1]) if server is not None else 0,
+            open_associations=self._admission.open_associations(),
+            waiting_for_index=self._writer.waiting(),
+            enough_space=self._free_space.enough(),
+            counts=self.log.counts(),
+        )
+
+    def _entity(self) -> AE:
+        node = self._settings.node
+        entity = AE(ae_title=node.ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = node.maximum_pdu_length
+        entity.maximum_associations = _PARALLEL
+        entity.acse_timeout = node.request_timeout_s
+        entity.dimse_timeout = node.network_timeout_s
+        entity.network_timeout = node.network_timeout_s
+        return entity
+
+    def _handlers(self) -> list[evt.EventHandlerType]:
+        return [
+            (evt.EVT_CONN_OPEN, guard_connection, [self._settings.node]),
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_DIMSE_RECV, answer_unusable_request),
+            (evt.EVT_C_STORE, self._store_instance),
+            (evt.EVT_RELEASED, lambda event: self._ended(event, "released")),
+            (evt.EVT_ABORTED, lambda event: self._ended(event, "aborted")),
+            (evt.EVT_CONN_CLOSE, lambda event: self._ended(event, "closed")),
+        ]
+
+    def _requested(self, event: evt.Event) -> None:
+        primitive: Any = event.assoc.requestor.primitive
+        calling_ae_title, called_ae_title = _titles(event)
+        request = AssociationRequest(
+            application_context=str(primitive.application_context_name or ""),
+            calling_ae_title=calling_ae_title,
+            called_ae_title=called_ae_title,
+            peer_address=event.assoc.requestor.address,
+            context_ids=[
+                context.context_id
+                for context in primitive.presentation_context_definition_list
+            ],
+        )
+        refusal = self._admission.decide(request, event.assoc)
+        if refusal is None:
+            return
+        self.log.rejected(_record(event, outcome=refusal.reason))
+        event.assoc.acse.send_reject(refusal.result, refusal.source, refusal.diagnostic)
+        # Waits until the rejection is on its way.
+        event.assoc.kill()
+
+    def _accepted(self, event: evt.Event) -> None:
+        self.log.accepted(id(event.assoc), _record(event))
+
+    def _ended(self, event: evt.Event, outcome: str) -> None:
+        self.log.ended(id(event.assoc), outcome)
+
+    def _store_instance(self, event: evt.Event) -> Dataset:
+        request: Any = event.request
+        calling_ae_title, called_ae_title = _titles(event)
+        sink = self.receiver.begin(
+            FileMeta(
+                sop_class_uid=str(request.AffectedSOPClassUID),
+                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
+                calling_ae_title=calling_ae_title,
+                called_ae_title=called_ae_title,
+                peer_address=event.assoc.requestor.address,
+            )
+        )
+        with request.DataSet.getbuffer() as data:
+            size = len(data)
+            sink.write(data)
+        answer = sink.commit()
+        self.log.answered(id(event.assoc), answer, size)
+        return _response(answer)
+
+
+def _response(answer: StorageAnswer) -> Dataset:
+    response = Dataset()
+    response.Status = answer.status
+    if answer.error_comment:
+        response.ErrorComment = answer.error_comment
+    return response
+
+
+def _titles(event: evt.Event) -> tuple[str, str]:
+    primitive: Any = event.assoc.requestor.primitive
+    return primitive.calling_ae_title.strip(), primitive.called_ae_title.strip()
+
+
+def _record(event: evt.Event, outcome: str = "open") -> AssociationRecord:
+    calling_ae_title, called_ae_title = _titles(event)
+    return AssociationRecord(
+        calling_ae_title=calling_ae_title,
+        called_ae_title=called_ae_title,
+        peer_address=event.assoc.requestor.address,
+        began_at=time.time(),
+        outcome=outcome,
+    )

@@ -1,0 +1,68 @@
+"""Accepts connections: socket options and a limit on how many are open."""
+
+import socket
+import threading
+from collections import Counter
+from socketserver import TCPServer
+from typing import Any
+
+from pynetdicom.transport import ThreadedAssociationServer
+
+from core.log import get_log
+
+__all__ = ["GuardedServer"]
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """A server of associations that many silent connections do not stop."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    # Silent connections live until their deadline and must not take the places of
+    # associations, but each holds two threads.
+    maximum_connections = 256
+    maximum_connections_per_address = 128
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; answers leave at once instead of waiting for more."""
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+    def verify_request(self, _request: Any, client_address: Any) -> bool:
+        """Tell whether there is room for one more connection."""
+        addresses = Counter(
+            association.requestor.address for association in self.active_associations
+        )
+        room = (
+            addresses.total() < self.maximum_connections
+            and addresses[client_address[0]] < self.maximum_connections_per_address
+        )
+        if not room:
+            get_log().warning(
+                "connection_refused",
+                peer_address=str(client_address[0]),
+                associations=addresses.total(),
+            )
+        return room
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        """Log that a connection could not be served, without its content."""
+        get_log().error("connection_failed", peer_address=str(client_address[0]))
+
+    def serve_in_background(self) -> threading.Thread:
+        """Start to accept connections."""
+        thread = threading.Thread(
+            target=self.serve_forever,
+            kwargs={"poll_interval": 0.1},
+            name="association-server",
+            daemon=True,
+        )
+        thread.start()
+        return thread
+
+    def shutdown(self) -> None:
+        """Stop accepting connections and close the port."""
+        TCPServer.shutdown(self)
+        self.server_close()
