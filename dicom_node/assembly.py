@@ -47,8 +47,9 @@ class _Arriving:
 
     first_at: float
     last_at: float
-    judged_at: float | None = None
-    """Which `last_at` the judgement below rests on."""
+    arrivals: int = 1
+    judged: int = 0
+    """How many arrivals the judgement below rests on."""
     policy: Policy | None = None
     missing: tuple[str, ...] = ()
     expected: int | None = None
@@ -110,6 +111,7 @@ class Assembler:
                 self._arriving[study_instance_uid] = _Arriving(now, now)
             else:
                 known.last_at = now
+                known.arrivals += 1
 
     def resume(self) -> int:
         """Take up every study that is being received and not watched here.
@@ -149,7 +151,7 @@ class Assembler:
         """Judge one study, settle it if it is complete; return seconds to wait."""
         with self._lock:
             arriving = self._arriving[uid]
-            last_at = arriving.last_at
+            last_at, arrivals = arriving.last_at, arriving.arrivals
         now = self._clock()
         policy = arriving.policy
         if policy is not None and not self._worth_a_look(arriving, policy, now):
@@ -157,12 +159,12 @@ class Assembler:
         with self._database.read() as connection:
             row = studies.study_by_uid(connection, uid)
         if row is None or row.state is not StudyState.RECEIVING:
-            self._forget(uid, last_at)
+            self._forget(uid, arrivals)
             return LONGEST_PAUSE_S
         if policy is None:
             policy = policy_for(self._settings, row.calling_ae_title)
             arriving.policy = policy
-        self._look(arriving, policy, row, last_at=last_at)
+        self._look(arriving, policy, row, arrivals=arrivals)
         reason = settle_reason(
             Evidence(
                 quiet_for_s=now - last_at,
@@ -174,7 +176,7 @@ class Assembler:
             policy,
         )
         if reason is not None and self._settle(row, reason):
-            self._forget(uid, last_at)
+            self._forget(uid, arrivals)
             return LONGEST_PAUSE_S
         if now - last_at >= policy.quiet_time_s:
             self._tell_what_is_missing(row, arriving, policy)
@@ -182,13 +184,13 @@ class Assembler:
 
     def _worth_a_look(self, arriving: _Arriving, policy: Policy, now: float) -> bool:
         counting = policy.source and policy.source.expected_count_attribute
-        if arriving.judged_at != arriving.last_at and counting:
+        if arriving.judged != arriving.arrivals and counting:
             return True
         if now - arriving.first_at >= policy.hard_cap_s:
             return True
         quiet = now - arriving.last_at >= policy.quiet_time_s
         # Once silence was not enough, only a new instance can change the judgement.
-        return quiet and not (arriving.told and arriving.judged_at == arriving.last_at)
+        return quiet and not (arriving.told and arriving.judged == arriving.arrivals)
 
     def _pause(self, arriving: _Arriving, policy: Policy, now: float) -> float:
         until = [arriving.first_at + policy.hard_cap_s]
@@ -196,11 +198,11 @@ class Assembler:
             until.append(arriving.last_at + policy.quiet_time_s)
         return min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, min(until) - now))
 
-    def _forget(self, uid: str, last_at: float) -> None:
+    def _forget(self, uid: str, arrivals: int) -> None:
         with self._lock:
             known = self._arriving.get(uid)
             # An instance that came meanwhile has opened the study again.
-            if known is not None and known.last_at == last_at:
+            if known is not None and known.arrivals == arrivals:
                 del self._arriving[uid]
             elif known is not None:
                 self._arriving[uid] = _Arriving(known.last_at, known.last_at)
@@ -211,11 +213,11 @@ class Assembler:
         policy: Policy,
         row: studies.StudyRow,
         *,
-        last_at: float,
+        arrivals: int,
     ) -> None:
         """Read the headers again if the source's settings ask for something in them."""
         source = policy.source
-        if source is None or arriving.judged_at == last_at:
+        if source is None or arriving.judged == arrivals:
             return
         if source.required_series or source.expected_count_attribute:
             headers = self._headers(row)
@@ -231,7 +233,7 @@ class Assembler:
             arriving.expected = _expected_count(
                 source.expected_count_attribute, headers
             )
-        arriving.judged_at = last_at
+        arriving.judged = arrivals
 
     def _tell_what_is_missing(
         self, row: studies.StudyRow, arriving: _Arriving, policy: Policy
