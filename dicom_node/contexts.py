@@ -85,6 +85,17 @@ def storage_sop_classes() -> tuple[str, ...]:
     )
 
 
+class _SharedContexts(list[PresentationContext]):
+    """Contexts that pynetdicom copies for each association; nobody changes them.
+
+    Copying two hundred of them with fifty syntaxes each takes longer than all else
+    that an association needs.
+    """
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> "_SharedContexts":
+        return self
+
+
 def supported_contexts(private_sop_classes: Iterable[str]) -> list[PresentationContext]:
     """Build what an acceptor supports: Verification and every storage class.
 
@@ -99,7 +110,9 @@ def supported_contexts(private_sop_classes: Iterable[str]) -> list[PresentationC
         if not issubclass(uid_to_service_class(uid), StorageServiceClass):
             # Retired and private classes that pynetdicom does not know.
             register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
-    return [
-        build_context(VERIFICATION, syntaxes[:3]),
-        *(build_context(uid, syntaxes) for uid in classes),
-    ]
+    return _SharedContexts(
+        [
+            build_context(VERIFICATION, syntaxes[:3]),
+            *(build_context(uid, syntaxes) for uid in classes),
+        ]
+    )
