@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cli.options import AsJson, DataDirectory, opened_settings
+from cli.output import without_password
 
 __all__ = ["Setting", "config", "described_settings", "settings_page"]
 
@@ -189,6 +190,8 @@ def _effective(
         if isinstance(value, dict):
             rows += _effective(value, origins, f"{full}.")
             continue
+        if isinstance(value, str):
+            value = without_password(value)
         source = origins.get(full, "default")
         if full == "data_dir":
             source = "command line or environment"

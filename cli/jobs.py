@@ -99,21 +99,22 @@ def retry(
 
     if [job is not None, failed, delivery is not None].count(True) != 1:
         raise typer.BadParameter("give a job's number, --delivery NUMBER, or --failed")
-    retried: dict[str, list[int]] = {"jobs": [], "deliveries": []}
-    with opened_index(opened_settings(data_dir)) as database:
-        with database.write() as connection:
-            retried = (
-                _everything_failed(connection)
-                if failed
-                else {
-                    "jobs": [] if job is None else [job],
-                    "deliveries": [] if delivery is None else [delivery],
-                }
-            )
-            for number in retried["jobs"]:
-                job_rows.retry(connection, number)
-            for number in retried["deliveries"]:
-                deliveries.retry(connection, number)
+    with (
+        opened_index(opened_settings(data_dir)) as database,
+        database.write() as connection,
+    ):
+        retried = (
+            _everything_failed(connection)
+            if failed
+            else {
+                "jobs": [] if job is None else [job],
+                "deliveries": [] if delivery is None else [delivery],
+            }
+        )
+        for number in retried["jobs"]:
+            job_rows.retry(connection, number)
+        for number in retried["deliveries"]:
+            deliveries.retry(connection, number)
     if as_json:
         output.print_json(retried)
     else:

@@ -124,9 +124,8 @@ def _required(
 
 
 def _licence_of(facts: metadata.PackageMetadata) -> str:
-    expression = facts.get("License-Expression")
-    if expression:
-        return str(expression)
+    if "License-Expression" in facts:
+        return facts["License-Expression"]
     classifiers = [
         line.rsplit(" :: ", 1)[-1]
         for line in facts.get_all("Classifier") or ()
@@ -134,6 +133,6 @@ def _licence_of(facts: metadata.PackageMetadata) -> str:
     ]
     if classifiers:
         return " OR ".join(dict.fromkeys(classifiers))
-    written = str(facts.get("License") or "").strip()
+    written = facts["License"].strip() if "License" in facts else ""
     # Some put the whole text there; its first line is its name.
     return written.splitlines()[0][:80] if written else ""

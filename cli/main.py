@@ -12,6 +12,7 @@ import typer
 
 from cli import (
     configuration,
+    demo,
     doctor,
     jobs,
     licences,
@@ -73,6 +74,7 @@ def secondread(
         os.environ[_DEBUG_VARIABLE] = "1"
 
 
+app.command(rich_help_panel=_SERVICE)(demo.demo)
 app.command(rich_help_panel=_SERVICE)(service.up)
 app.command(rich_help_panel=_SERVICE)(service.node)
 app.command(rich_help_panel=_SERVICE)(service.worker)
@@ -105,6 +107,10 @@ def main() -> int:
         if os.environ.get(_DEBUG_VARIABLE):
             raise
         return _told(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
+        if os.environ.get(_DEBUG_VARIABLE):
+            raise
+        return _bug(error)
     return 0
 
 
@@ -121,6 +127,19 @@ def _told(error: SecondreadError) -> int:
     if isinstance(error, InternalError):
         sys.stderr.write("This should not happen; run it again with --debug.\n")
     return exit_code_of(error)
+
+
+def _bug(error: Exception) -> int:
+    import traceback  # noqa: PLC0415
+
+    # Its text may quote a data set, so only its class and place are told.
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    sys.stderr.write(
+        f"secondread: unexpected {type(error).__name__} at {place}; this is a bug. "
+        "Run it again with --debug and report what it prints.\n"
+    )
+    return 1
 
 
 if __name__ == "__main__":

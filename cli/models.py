@@ -122,8 +122,8 @@ def verify(
         )
     else:
         console.print(
-            f"{bundle.name} {bundle.version} is sound: hashes, network and golden cases "
-            f"agree; loaded in {output.duration(loaded.seconds_to_load)}."
+            f"{bundle.name} {bundle.version} is sound: hashes, network and golden "
+            f"cases agree; loaded in {output.duration(loaded.seconds_to_load)}."
         )
 
 

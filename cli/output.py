@@ -5,6 +5,7 @@ that a pipe gets data alone.
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "standard_output",
     "styled",
     "table",
+    "without_password",
 ]
 
 STYLES: Mapping[str, str] = {
@@ -99,8 +101,13 @@ def print_table(made: Table) -> None:
     standard_output().print(made)
 
 
+def without_password(url: str) -> str:
+    """Hide the password of a URL."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
 def plain(text: str) -> Text:
-    """Return text that somebody else chose: no markup, and nothing steers a terminal."""
+    """Return somebody else's text: no markup, and nothing that steers a terminal."""
     return Text("".join(c if c.isprintable() else " " for c in text))
 
 
@@ -110,7 +117,7 @@ def styled(state: str) -> Text:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration with a unit a person would choose: `85 ms`, `4.2 s`, `3 h 5 min`."""
+    """Write a duration as a person would: `85 ms`, `4.2 s`, `3 h 5 min`."""
     if seconds is None:
         return ""
     if seconds < 0.9995:

@@ -19,7 +19,7 @@ def _group() -> None:
 
 
 @app.command("test")
-def test(
+def explain_for(
     file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
     calling: Annotated[
         str, typer.Option(metavar="AE", help="As if this AE title had sent it.")

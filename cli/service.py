@@ -31,7 +31,7 @@ def up(data_dir: DataDirectory = None) -> None:
     Example: `secondread up --data-dir /srv/secondread`
     """
     from cli.supervision.lock import sole_supervisor  # noqa: PLC0415
-    from cli.supervision.merged_log import ComponentStream, MergedLog  # noqa: PLC0415
+    from cli.supervision.merged_log import MergedLog, component_stream  # noqa: PLC0415
     from core.log import configure_logging  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
@@ -39,7 +39,7 @@ def up(data_dir: DataDirectory = None) -> None:
         _refuse_taken_port(settings)
         _create_index(settings)
         log = MergedLog(settings.log.format)
-        configure_logging(settings.log, "up", ComponentStream(log, "up"))
+        configure_logging(settings.log, "up", component_stream(log, "up"))
         supervisor = supervisor_of(settings, log)
         _on_stop_signals(supervisor.ask_to_stop)
         _tell_what_runs(settings)
@@ -155,7 +155,7 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
 
 def _tell_what_runs(settings: "Settings") -> None:
     from cli.installation import active_bundles, catalogue  # noqa: PLC0415
-    from cli.output import messages  # noqa: PLC0415
+    from cli.output import messages, without_password  # noqa: PLC0415
 
     found = catalogue(settings)
     bundles = active_bundles(found)
@@ -171,7 +171,7 @@ def _tell_what_runs(settings: "Settings") -> None:
         "DICOM": f"{settings.node.ae_title} on {settings.bind_address} port {port}",
         "Callers": callers,
         "Data": str(settings.data_dir),
-        "Broker": settings.broker_url,
+        "Broker": without_password(settings.broker_url),
         "Models": names or "none: studies are kept, nothing is read",
         "Reports go to": places
         or "nowhere yet: add [[destinations]] to "

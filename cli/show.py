@@ -9,12 +9,14 @@ from cli.options import AsJson, DataDirectory, opened_settings
 from cli.studies import Study
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from sqlalchemy import Connection
 
     from core.settings import Settings
 
-__all__ = ["show", "study_document"]
+__all__ = ["print_jobs", "print_report_tree", "show", "study_document"]
 
 
 def show(study: Study, data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
@@ -35,7 +37,7 @@ def show(study: Study, data_dir: DataDirectory = None, as_json: AsJson = False) 
     _print_head(console, document)
     _print_timeline(console, document["timeline"])
     _print_series(console, document["series"])
-    _print_jobs(console, document["jobs"])
+    print_jobs(console, document["jobs"])
     _print_deliveries(console, document["deliveries"])
     for report in document["reports"]:
         _print_report(console, report)
@@ -165,7 +167,8 @@ def _print_series(console: "Console", series: list[dict[str, Any]]) -> None:
     console.print(shown)
 
 
-def _print_jobs(console: "Console", jobs: list[dict[str, Any]]) -> None:
+def print_jobs(console: "Console", jobs: list[dict[str, Any]]) -> None:
+    """Print each job: its state, what its model said, and how long that took."""
     for job in jobs:
         console.print(
             f"\n[bold]Job {job['id']}[/bold]: {job['model']} {job['model_version']}, "
@@ -175,7 +178,7 @@ def _print_jobs(console: "Console", jobs: list[dict[str, Any]]) -> None:
         if job["reason"]:
             explanation = f": {job['explanation']}" if job["explanation"] else ""
             console.print(f"  last attempt: {job['reason']}{explanation}", markup=False)
-        print_reading(console, job["reading"])
+        _print_reading(console, job["reading"])
         stages = ", ".join(
             f"{stage} {output.duration(seconds)}"
             for stage, seconds in (job["timings"] or {}).items()
@@ -184,7 +187,7 @@ def _print_jobs(console: "Console", jobs: list[dict[str, Any]]) -> None:
             console.print(f"  stages: {stages}", markup=False)
 
 
-def print_reading(console: "Console", reading: dict[str, Any] | None) -> None:
+def _print_reading(console: "Console", reading: dict[str, Any] | None) -> None:
     """Print what a model said: findings with their probabilities, or why none."""
     if reading is None:
         return

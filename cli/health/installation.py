@@ -116,7 +116,7 @@ def check_models(settings: Settings) -> Iterator[Check]:
 
 
 def check_rules(settings: Settings) -> Iterator[Check]:
-    """Look whether every rule and source can be used, and whether it asks for a model."""
+    """Look whether every rule can be used, and whether its models are there."""
     from cli.installation import catalogue  # noqa: PLC0415
     from dicom_node.rules import check_rules as check_all  # noqa: PLC0415
     from dicom_node.rules import check_sources  # noqa: PLC0415

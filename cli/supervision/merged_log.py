@@ -5,9 +5,9 @@ import json
 import re
 import sys
 import threading
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
-__all__ = ["ComponentStream", "MergedLog"]
+__all__ = ["MergedLog", "component_stream"]
 
 _COMPONENT = re.compile(r"\s+component=(\w+)")
 _COLOURS = {
@@ -72,9 +72,13 @@ class MergedLog:
         return f"{column} | {text}"
 
 
-class ComponentStream(io.TextIOBase):
-    """A text stream whose lines go into the merged log, for this process's own log."""
+def component_stream(log: "MergedLog", component: str) -> TextIO:
+    """Return a stream whose lines go into the merged log, for one's own log."""
+    # typeshed keeps the class of text streams apart from their protocol.
+    return cast(TextIO, _ComponentStream(log, component))
 
+
+class _ComponentStream(io.TextIOBase):
     def __init__(self, log: MergedLog, component: str) -> None:
         self._log = log
         self._component = component

@@ -1,0 +1,1 @@
+"""`secondread demo`: the main job from end to end, with every part a real process."""
