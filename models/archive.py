@@ -162,7 +162,7 @@ def _check_config(
             f"{path.name} holds an optimizer or loss (compile_config), which a bundle "
             "does not need. Make the bundle with models.pack, which leaves it out."
         )
-    if config.get("class_name") not in {"Functional", "Sequential"}:
+    if config.get("class_name") not in ("Functional", "Sequential"):
         raise InvalidBundle(
             f"{path.name} is a {config.get('class_name')!r}; only Functional and "
             "Sequential networks can be rebuilt without code of their own."
@@ -198,8 +198,12 @@ def _check_class(path: Path, part: dict[str, Any]) -> None:
     registered = part.get("registered_name")
     if name == _TENSOR and module is None and registered is None:
         return
-    known = isinstance(module, str) and name in _ALLOWED.get(module, frozenset())
-    if not known or registered not in {None, name}:
+    known = (
+        isinstance(name, str)
+        and isinstance(module, str)
+        and name in _ALLOWED.get(module, frozenset())
+    )
+    if not known or registered not in (None, name):
         raise InvalidBundle(
             f"{path.name} names the class {name!r} of module {module!r} (registered as "
             f"{registered!r}), which is not on the list of allowed layers. A bundle is "

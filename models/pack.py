@@ -31,6 +31,7 @@ from models.bundle import (
     read_bundle,
 )
 from models.calibration import Calibration
+from models.card import performance_table
 from models.evaluation import evaluate_out_of_fold
 from models.golden import GOLDEN_NAME, GoldenCases, golden_images
 from models.manifest import FORMAT
@@ -44,6 +45,7 @@ __all__ = ["pack"]
 _GOLDEN_TOLERANCE = 0.01
 _PLACEHOLDER_SHA256 = "0" * 64
 
+_FIGURES = "<!-- figures of the held-out folds -->"
 _CARD = """# {title}
 
 {name} {version}, by {manufacturer}. {licence}
@@ -196,18 +198,24 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--card", type=Path, help="Markdown; a skeleton otherwise")
     parser.add_argument(
-        "--out-of-fold", type=Path, metavar="CSV", help="calibrates the first output"
+        "--out-of-fold",
+        type=Path,
+        metavar="CSV",
+        help="calibrates the first output and fills the card's line of figures",
     )
     given = parser.parse_args()
+    card = given.card.read_text(encoding="utf-8") if given.card else None
     calibration = None
     if given.out_of_fold:
-        shipped = evaluate_out_of_fold(given.out_of_fold)["shipped"]
-        calibration = Calibration(**shipped)
+        figures = evaluate_out_of_fold(given.out_of_fold)
+        calibration = Calibration(**figures["shipped"])
+        if card is not None:
+            card = card.replace(_FIGURES, performance_table(figures))
     bundle = pack(
         given.keras_file,
         tomllib.loads(given.answers.read_text(encoding="utf-8")),
         given.out,
-        card=given.card.read_text(encoding="utf-8") if given.card else None,
+        card=card,
         calibration=calibration,
     )
     sys.stdout.write(f"{bundle.path} {bundle.bundle_sha256}\n")

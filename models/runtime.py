@@ -4,6 +4,7 @@ TensorFlow is imported inside functions: only the process that infers pays for i
 never before a fork.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -152,6 +153,8 @@ def load(bundle: Bundle) -> LoadedModel:
 
 
 def _read_network(bundle: Bundle) -> Any:
+    # Before the import, or TensorFlow greets every log with a dozen lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf  # noqa: PLC0415
     from keras.saving import load_model  # noqa: PLC0415
 
