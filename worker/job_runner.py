@@ -47,6 +47,7 @@ from worker.reading_process import AttemptFailed, LeaseLost, ReadingProcess, Tic
 __all__ = ["JobRunner"]
 
 _STOP_GRACE_S = 15.0
+_LOOK_UP_S = 0.5
 
 
 class JobRunner:
@@ -113,18 +114,35 @@ class JobRunner:
 
     def run(self, job_id: int) -> None:
         """Run a job if it still waits; return when it has ended, one way or another."""
-        if self._stop_at is not None:
+        # The process comes first: a claimed job must show heartbeats, and until the
+        # models are warm there is nothing that could.
+        process = self._idle_process()
+        if process is None:
             return  # it stays queued; another worker hears of it by the sweep
+        try:
+            self._run_with(process, job_id)
+        finally:
+            self._idle.put(process)
+
+    def _idle_process(self) -> ReadingProcess | None:
+        """Wait for a reading process; None once this worker is to stop."""
+        while self._stop_at is None:
+            try:
+                return self._idle.get(timeout=_LOOK_UP_S)
+            except queue.Empty:
+                continue
+        return None
+
+    def _run_with(self, process: ReadingProcess, job_id: int) -> None:
         with self._database.write() as connection:
             held = jobs.claim(connection, job_id, worker=self._name)
             failed = None if held else jobs.claim_failure_report(connection, job_id)
         if failed is not None:
-            self._report_failure(failed)
+            self._report_failure(failed, process)
         if held is None:
             return
         fault("worker.after_claim")
         get_log().info("job_started", job_id=job_id, attempt=held.job.attempts)
-        process = self._idle.get()
         try:
             self._run_claimed(held, process)
         except LeaseLost:
@@ -133,8 +151,6 @@ class JobRunner:
             self._end_attempt(held, error)
         except SecondreadError as error:
             self._end_attempt(held, AttemptFailed(type(error).__name__, str(error)))
-        finally:
-            self._idle.put(process)
 
     def _run_claimed(self, held: Claim, process: ReadingProcess) -> None:
         ticker = self._ticker(lambda: self._beat(held))
@@ -262,9 +278,8 @@ class JobRunner:
             documents.append((new, self._readers_of(summary.sop_class_uid, names)))
         return documents
 
-    def _report_failure(self, job: JobRow) -> None:
+    def _report_failure(self, job: JobRow, process: ReadingProcess) -> None:
         """Write the report of a failed job; tried once, for the study may be poison."""
-        process = self._idle.get()
         try:
             reading = Failed(
                 algorithm=AlgorithmIdentity(
@@ -285,8 +300,6 @@ class JobRunner:
                 jobs.store_failure_report(connection, job, documents)
         except SecondreadError as error:
             get_log().error("failure_report_failed", job_id=job.id, reason=str(error))
-        finally:
-            self._idle.put(process)
 
     def _end_attempt(self, held: Claim, error: AttemptFailed) -> None:
         stopped = error.reason == "stopped"

@@ -45,7 +45,7 @@ from worker.orders import (
 )
 from worker.pixels.display import display_image
 from worker.pixels.limits import PixelLimits
-from worker.pixels.select import Refused, select_image
+from worker.pixels.select import NothingSuitable, select_radiograph
 from worker.report.context import (
     DeviceIdentity,
     PredecessorReport,
@@ -104,12 +104,18 @@ def read_study(
     """
     try:
         with clock.stage("select"):
-            selected = select_image(
+            selected = select_radiograph(
                 [Path(instance.path) for instance in instances],
                 lambda facts: refusal(bundle.applies_to, facts),
+                limits,
             )
-        if isinstance(selected, Refused):
-            return _not_analysed(bundle, selected.reason, selected.explanation)
+        if isinstance(selected, NothingSuitable):
+            return NotAnalysed(
+                bundle.algorithm,
+                selected.images,
+                selected.reason,
+                selected.explanation,
+            )
         with clock.stage("decode"):
             image = display_image(selected.path, limits)
     except UnsupportedImage as error:
