@@ -103,7 +103,7 @@ ENCODERS: dict[str, FrameEncoding] = {
         _by_pydicom(uid.JPEG2000Lossless, use_mct=False)
     ),
     uid.JPEG2000: FrameEncoding(
-        _by_pydicom(uid.JPEG2000, use_mct=False, j2k_cr=[10]), "ISO_15444_1"
+        _by_pydicom(uid.JPEG2000, use_mct=False, j2k_psnr=[45]), "ISO_15444_1"
     ),
     uid.HTJ2KLossless: FrameEncoding(_htj2k),
 }

@@ -1,8 +1,8 @@
 """Which image of a study a radiograph model reads, and why no other.
 
 Every instance is asked by its header. Among those that the model may read, images made
-for presentation come before raw ones and known views before unknown ones; then the first
-taken. What was passed over is told to the reader.
+for presentation come before raw ones and known views before unknown ones; then the
+first taken. What was passed over is told to the reader.
 """
 
 from collections.abc import Callable, Sequence
