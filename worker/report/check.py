@@ -12,6 +12,7 @@ PS3.16 TID 1500, TID 1501, TID 1410; PS3.3 C.17.2, C.17.3; PS3.10 7.1.
 import math
 import struct
 from collections.abc import Iterator
+from datetime import datetime
 from io import BytesIO
 
 from pydicom import Dataset, config, dcmread, dcmwrite
@@ -127,7 +128,12 @@ def _check_identity(dataset: Dataset, reading: Reading, context: ReportContext) 
     )
     for found, wanted, what in expected:
         _require(found == wanted, f"{what}: expected {wanted}, found {found}")
-    _require("TimezoneOffsetFromUTC" in dataset, "expected an offset from UTC")
+    stamp = dataset.ContentDate + dataset.ContentTime + dataset.TimezoneOffsetFromUTC
+    created_at = datetime.strptime(stamp, "%Y%m%d%H%M%S.%f%z")
+    _require(
+        created_at == context.created_at,
+        f"content date and time: expected {context.created_at}, found {created_at}",
+    )
     _require(
         (context.document_kind == "failure") == isinstance(reading, Failed),
         f"a {reading.outcome} reading is no {context.document_kind!r} document",

@@ -15,8 +15,6 @@ from pydicom.sr.coding import Code
 
 from core import domain
 
-__all__ = ["LATERALITY", "MODALITY", "PRESENCE", "PROCEDURE", "concept", "procedure_of"]
-
 
 def concept(code: domain.Code) -> Code:
     """Give a code of the domain the form that the content items take."""

@@ -160,6 +160,10 @@ def change_study(dataset: Dataset) -> None:
     dataset.StudyInstanceUID = "1.2.3"
 
 
+def shift_the_clock(dataset: Dataset) -> None:
+    dataset.TimezoneOffsetFromUTC = "+0100"
+
+
 def lose_the_tree(dataset: Dataset) -> None:
     del dataset.ContentSequence
 
@@ -189,6 +193,7 @@ def lose_the_tree(dataset: Dataset) -> None:
         lose_the_weights,
         lose_the_patient,
         change_study,
+        shift_the_clock,
         lose_the_tree,
     ],
 )

@@ -12,12 +12,15 @@ from worker.report.sources import is_image
 from worker.report.sr import build_report
 from worker.report.text import report_lines
 
-FOLDER = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "dicom"
 NAMES = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason=f"needs the DICOM files of {FOLDER}"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not FOLDER.is_dir(), reason=f"needs the DICOM files of {FOLDER}"
+    ),
+    pytest.mark.timeout(600),
+]
 
 
 def headers() -> list[Dataset]:
