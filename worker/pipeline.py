@@ -55,6 +55,10 @@ from worker.report.context import (
 __all__ = ["ReadingRoom", "StageClock", "read_study"]
 
 
+# Images that a report without findings shows at most.
+_SHOWN_IMAGES = 8
+
+
 @dataclass
 class StageClock:
     """Seconds that each stage of one reading took."""
@@ -102,24 +106,23 @@ def read_study(
     ModelError
         If the package or its answer cannot be used: no fault of the study.
     """
+    with clock.stage("select"):
+        selected = select_radiograph(
+            [Path(instance.path) for instance in instances],
+            lambda facts: refusal(bundle.applies_to, facts),
+            limits,
+        )
+    if isinstance(selected, NothingSuitable):
+        images = _one_of_each_series(selected.images)
+        return NotAnalysed(
+            bundle.algorithm, images, selected.reason, selected.explanation
+        )
     try:
-        with clock.stage("select"):
-            selected = select_radiograph(
-                [Path(instance.path) for instance in instances],
-                lambda facts: refusal(bundle.applies_to, facts),
-                limits,
-            )
-        if isinstance(selected, NothingSuitable):
-            return NotAnalysed(
-                bundle.algorithm,
-                selected.images,
-                selected.reason,
-                selected.explanation,
-            )
         with clock.stage("decode"):
             image = display_image(selected.path, limits)
     except UnsupportedImage as error:
-        return _not_analysed(bundle, NotAnalysedReason(error.reason), str(error))
+        reason = NotAnalysedReason(error.reason)
+        return NotAnalysed(bundle.algorithm, (selected.reference,), reason, str(error))
     with clock.stage("prepare"):
         batch = prepare(image.pixels, bundle.input)[np.newaxis]
     with clock.stage("infer"):
@@ -136,13 +139,13 @@ def read_study(
     )
 
 
-def _not_analysed(
-    bundle: Bundle,
-    reason: NotAnalysedReason,
-    explanation: str,
-    images: tuple[ImageReference, ...] = (),
-) -> NotAnalysed:
-    return NotAnalysed(bundle.algorithm, images, reason, explanation)
+def _one_of_each_series(
+    images: tuple[ImageReference, ...],
+) -> tuple[ImageReference, ...]:
+    # A report that says "nothing read" need not show all slices of a CT; its evidence
+    # names them.
+    first = {image.series_instance_uid: image for image in reversed(images)}
+    return tuple(image for image in images if image in first.values())[:_SHOWN_IMAGES]
 
 
 class ReadingRoom:
@@ -235,7 +238,7 @@ def source_headers(
     """
     analysed = {image.sop_instance_uid for image in reading.images}
     ordered = sorted(instances, key=lambda one: one.sop_instance_uid not in analysed)
-    headers = []
+    headers: list[Dataset] = []
     for number, instance in enumerate(ordered):
         whole = number == 0 or instance.sop_instance_uid in analysed
         try:
@@ -265,6 +268,19 @@ _EVIDENCE: list[str | int] = [
 ]
 
 
+def _predecessor(
+    before: PredecessorOrder | None, study_instance_uid: str
+) -> PredecessorReport | None:
+    if before is None:
+        return None
+    return PredecessorReport(
+        sop_class_uid=before.sop_class_uid,
+        sop_instance_uid=before.sop_instance_uid,
+        series_instance_uid=before.series_instance_uid,
+        study_instance_uid=study_instance_uid,
+    )
+
+
 def _report_context(order: ReportOrder, sop_class_uid: str) -> ReportContext:
     before: PredecessorOrder | None = next(
         (one for one in order.predecessors if one.sop_class_uid == sop_class_uid), None
@@ -285,12 +301,6 @@ def _report_context(order: ReportOrder, sop_class_uid: str) -> ReportContext:
         created_at=datetime.fromtimestamp(order.created_at, UTC),
         series_number=order.series_number,
         document_kind=order.document_kind,
-        predecessor=before
-        and PredecessorReport(
-            sop_class_uid=before.sop_class_uid,
-            sop_instance_uid=before.sop_instance_uid,
-            series_instance_uid=before.series_instance_uid,
-            study_instance_uid=order.study_instance_uid,
-        ),
+        predecessor=_predecessor(before, order.study_instance_uid),
         sop_class_uid=sop_class_uid,
     )
