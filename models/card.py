@@ -26,7 +26,7 @@ def performance_table(figures: Mapping[str, Any]) -> str:
     """
     folds = figures.get("folds", ())
     lines = [
-        f"{figures['images']:,} images, {figures['positive_images']:,} of them positive, "
+        f"{figures['images']:,} images, {figures['positive_images']:,} positive, "
         f"of {figures['patients']:,} patient groups.",
         "",
         "| Figure | Value | 95 % interval |" + (" Each fold |" if folds else ""),
