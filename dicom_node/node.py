@@ -1,8 +1,8 @@
 """The node: everything that runs in its process, started and stopped in order.
 
-Receiving starts last and stops first; what stands behind it then writes down what was
-received. Whatever is not finished within the time to stop is finished after the next
-start, because nothing that matters lives in this process alone.
+Receiving stops first; what stands behind it then writes down what was received.
+Whatever is not finished within the time to stop is finished after the next start,
+because nothing that matters lives in this process alone.
 """
 
 import threading
@@ -32,7 +32,7 @@ from dicom_node.sweep import Sweep
 __all__ = ["NodeAddress", "run_node"]
 
 STOP_WITHIN_S = 10.0
-_RECEIVING_STOPS_WITHIN_S = 5.0
+_RECEIVING_STOPS_WITHIN_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class NodeAddress:
     """Where a running node listens."""
 
     host: str
+    """The address it is bound to; 0.0.0.0 is all of them."""
     port: int
     ae_title: str
 
@@ -111,19 +112,14 @@ def _run(
     entity = ApplicationEntity(settings, database, store, threads.note_arrival)
     with database.write() as connection:
         interrupted = deliveries.interrupted(connection)
+    port = entity.start()
+    # After it, because starting may find studies that the index did not know.
     resumed = threads.assembler.resume()
     threads.start()
     try:
-        address = entity.start()
-        get_log().info(
-            "node_started",
-            address=address.host,
-            port=address.port,
-            called_ae_title=settings.node.ae_title,
-            count=resumed + interrupted,
-        )
+        get_log().info("node_started", port=port, count=resumed + interrupted)
         if ready is not None:
-            ready(NodeAddress(address.host, address.port, settings.node.ae_title))
+            ready(NodeAddress(settings.bind_address, port, settings.node.ae_title))
         while not stop.wait(0.1) and not crash.happened.is_set():
             pass
     finally:

@@ -11,6 +11,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from core.errors import DestinationRefused, DestinationUnavailable
 from core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.guards import quiet_pynetdicom
 
 __all__ = ["Peer", "contexts_for", "release", "request_association"]
 
@@ -66,6 +67,7 @@ def request_association(
     DestinationRefused
         If it accepts none of the contexts.
     """
+    quiet_pynetdicom()
     entity = AE(ae_title=peer.calling_ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
