@@ -257,7 +257,7 @@ def source_headers(
     return headers
 
 
-_EVIDENCE: list[str | int] = [
+_EVIDENCE: list[str] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
