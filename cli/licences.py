@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 
 import typer
 
@@ -22,6 +23,14 @@ _STRONG_COPYLEFT = re.compile(
 _WEAK = re.compile(r"LGPL|Lesser General Public", re.IGNORECASE)
 # PEP 639 exceptions that allow linking with anything.
 _EXCEPTION = re.compile(r"WITH \S*exception", re.IGNORECASE)
+
+# Names that licence files have in them, where the metadata are silent.
+_WELL_KNOWN = {
+    "Apache License": "Apache-2.0",
+    "MIT License": "MIT",
+    "Redistribution and use in source and binary forms": "BSD",
+    "GNU General Public": "GPL",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def dependencies() -> list[Dependency]:
         except metadata.PackageNotFoundError:
             continue  # an optional one, or one of another platform
         if name != _DISTRIBUTION and name not in found:
-            licence = _licence_of(distribution.metadata)
+            licence = _licence_of(distribution)
             found[name] = Dependency(
                 name, distribution.version, licence, objection(licence)
             )
@@ -123,7 +132,24 @@ def _required(
             yield name, frozenset(requirement.extras)
 
 
-def _licence_of(facts: metadata.PackageMetadata) -> str:
+def _licence_of(distribution: metadata.Distribution) -> str:
+    return _stated_licence(distribution.metadata) or _named_in_licence_file(
+        distribution
+    )
+
+
+def _named_in_licence_file(distribution: metadata.Distribution) -> str:
+    """Return the licence that the file which comes with it names; empty if unknown."""
+    for path in distribution.files or ():
+        if path.name.upper().startswith(("LICENSE", "LICENCE")):
+            text = Path(str(path.locate())).read_text("utf-8", errors="replace")
+            for words, name in _WELL_KNOWN.items():
+                if words in text:
+                    return f"{name} (by its file {path.name})"
+    return ""
+
+
+def _stated_licence(facts: metadata.PackageMetadata) -> str:
     if "License-Expression" in facts:
         return facts["License-Expression"]
     classifiers = [

@@ -21,8 +21,6 @@ class Progress:
     ----------
     console
         Where to.
-    study_instance_uids
-        Of the studies that are sent; named in each line if there are several.
     """
 
     def __init__(self, console: Console) -> None:
@@ -37,6 +35,9 @@ class Progress:
     @contextmanager
     def shown(self) -> Iterator["Progress"]:
         """Show the waiting line until the end of the block."""
+        self._console.print(
+            plain(f"  {'stage':<16} {'took':>8}  {'in all':>8}"), style="dim"
+        )
         with self._status:
             yield self
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cli.demonstration.installation import Installation, running_installation
 from cli.demonstration.place import PACS_AE_TITLE, Place
 from cli.demonstration.progress import Progress
-from cli.demonstration.stages import Watched
+from cli.demonstration.stages import StageReached, Watched
 from cli.demonstration.study import DemoStudies, phantom_study, studies_from
 from cli.output import size
 from core.database.engine import Database, open_database
@@ -102,7 +102,9 @@ def _address(place: Place) -> str:
 
 def _send(place: Place, studies: DemoStudies, progress: Progress) -> None:
     node = place.settings.node
-    progress.waiting(f"sending {len(studies.files)} files by C-STORE")
+    count = len(studies.files)
+    progress.step("sending", f"{count} instance{'s' * (count > 1)} by C-STORE")
+    progress.waiting("the node receives")
     results = send_files(
         studies.files,
         host="127.0.0.1",
@@ -117,10 +119,12 @@ def _send(place: Place, studies: DemoStudies, progress: Progress) -> None:
             f"the node took none of {len(results)} files; {first.path.name}: "
             f"{first.answer.words}"
         )
-    left_out = f", {len(refused)} refused: {refused[0].answer.words}" if refused else ""
-    progress.step(
-        "sent", f"{len(results) - len(refused)} instances by C-STORE{left_out}"
-    )
+    if refused:
+        first = refused[0]
+        progress.step(
+            "refused",
+            f"{len(refused)} of {count}, e.g. {first.path.name}: {first.answer.words}",
+        )
 
 
 def _watch(
@@ -169,7 +173,9 @@ def _arrival(
             break
         time.sleep(_GLANCE_S)
     for arrival in found.values():
-        progress.step("arrived", f"at the PACS: {arrival.path.name}", at=arrival.at)
+        progress.reached(
+            StageReached(uid, "arrived", arrival.at, "at the PACS, over the network")
+        )
     paths = tuple(arrival.path for arrival in found.values())
     return Report(uid, paths, "" if found else _why_none(one))
 

@@ -12,18 +12,18 @@ from core.lifecycle import JobState
 __all__ = ["STAGES", "StageReached", "Watched"]
 
 STAGES = {
-    "first instance": "received",
-    "settled": "settled",
-    "queued": "queued",
-    "started": "started",
-    "read": "read",
-    "report stored": "reported",
-    "delivered": "delivered",
-    "attempt ended": "attempt ended",
-    "failed": "failed",
-    "delivery failed": "delivery failed",
+    "first instance": ("received", "first instance indexed"),
+    "settled": ("settled", "because {}"),
+    "queued": ("queued", "for {}"),
+    "started": ("started", "{}"),
+    "read": ("read", "{}"),
+    "report stored": ("reported", "structured report written and checked"),
+    "delivered": ("delivered", "to {} by C-STORE"),
+    "attempt ended": ("attempt ended", "{}; the job is queued again"),
+    "failed": ("failed", "{}"),
+    "delivery failed": ("delivery failed", "to {}"),
 }
-"""Event of the timeline to the word that is shown."""
+"""Event of the timeline to the word that is shown, and what is said of its detail."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,12 @@ class Watched:
         new, self._seen = rows[self._seen :], len(rows)
         for event in new:
             if event.name in STAGES:
+                stage, words = STAGES[event.name]
                 found = StageReached(
                     self.study_instance_uid,
-                    STAGES[event.name],
+                    stage,
                     event.at,
-                    event.detail or "",
+                    words.format(event.detail or ""),
                 )
                 self.reached.append(found)
                 yield found
