@@ -167,13 +167,11 @@ def _check_config(
             f"{path.name} is a {config.get('class_name')!r}; only Functional and "
             "Sequential networks can be rebuilt without code of their own."
         )
-    shapes = []
     for part in _parts(config):
         if "class_name" in part:
             _check_class(path, part)
-        if part.get("class_name") == "InputLayer":
-            shapes.append(_input_shape(part))
         _check_sizes(path, part)
+    shapes = _input_shapes(config)
     if shapes != [input_shape]:
         raise InvalidBundle(
             f"{path.name} takes inputs {shapes}; bundle.toml describes one input "
@@ -211,12 +209,17 @@ def _check_class(path: Path, part: dict[str, Any]) -> None:
         )
 
 
-def _input_shape(part: dict[str, Any]) -> tuple[int, ...] | None:
-    config = part.get("config")
-    shape = config.get("batch_shape") if isinstance(config, dict) else None
-    if not isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1:]):
-        return None
-    return tuple(shape[1:])
+def _input_shapes(config: dict[str, Any]) -> list[tuple[Any, ...]]:
+    # Of the network itself: a network within it has inputs of its own.
+    network = config.get("config")
+    layers = network.get("layers") if isinstance(network, dict) else None
+    shapes = []
+    for layer in layers if isinstance(layers, list) else ():
+        if isinstance(layer, dict) and layer.get("class_name") == "InputLayer":
+            settings = layer.get("config")
+            shape = settings.get("batch_shape") if isinstance(settings, dict) else None
+            shapes.append(tuple(shape[1:]) if isinstance(shape, list) else ())
+    return shapes
 
 
 def _check_sizes(path: Path, part: dict[str, Any]) -> None:

@@ -83,3 +83,20 @@ def test_a_network_with_more_outputs_than_answers_is_not_packed(tmp_path):
 def test_an_existing_folder_is_not_overwritten(tiny_bundle):
     with pytest.raises(InvalidBundle, match="exists already"):
         make_tiny_bundle(tiny_bundle.path)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "nested"])
+def test_sequential_and_nested_networks_can_be_packed(tmp_path, kind):
+    import keras
+
+    pooled = keras.layers.GlobalAveragePooling2D()
+    answer = keras.layers.Dense(1)
+    network = keras.Sequential([keras.Input((16, 16, 1)), pooled, answer])
+    if kind == "nested":
+        inputs = keras.Input((16, 16, 1))
+        network = keras.Model(inputs, network(inputs))
+    network.save(tmp_path / "network.keras")
+
+    bundle = pack(tmp_path / "network.keras", tiny_answers(), tmp_path / "bundle")
+
+    assert bundle.weights_path.is_file()
