@@ -15,6 +15,7 @@ from worker.pixels.decoders import DECODERS, decoder
 from worker.pixels.limits import PixelLayout, PixelLimits, checked_layout
 from worker.pixels.refusal import refused
 from worker.pixels.source import open_image, transfer_syntax_uid
+from worker.pixels.streams import refuse_damaged_streams
 
 __all__ = ["iter_frames"]
 
@@ -60,6 +61,7 @@ def iter_frames(
             f"no decoder for transfer syntax {syntax}",
         )
     _refuse_shifted_bits(dataset, layout)
+    refuse_damaged_streams(dataset, layout, syntax)
     return _frames(dataset, layout, syntax)
 
 

@@ -41,8 +41,8 @@ _JPEG_2000 = DecoderChoice(
 )
 _HTJ2K_LOSSLESS = DecoderChoice(
     ("imagecodecs", "pylibjpeg"),
-    "OpenJPH is 2.5 times as fast as OpenJPEG; its missing check for a cut stream is "
-    "made in the plug-in",
+    "OpenJPH is 2.5 times as fast as OpenJPEG; a stream that is cut off is refused "
+    "before, as it would not tell",
 )
 _HTJ2K = DecoderChoice(
     ("pylibjpeg",),

@@ -1,8 +1,7 @@
 """imagecodecs as a decoding plug-in of pydicom: three names, as the contract asks.
 
-`is_available`, `DECODER_DEPENDENCIES` and the decoding function. Before a frame goes to
-the codec, its own header is held against Rows and Columns, and its end must be there:
-libjpeg-turbo and OpenJPH fill up a stream that was cut off, and nobody would see it.
+`is_available`, `DECODER_DEPENDENCIES` and the decoding function. Streams come here
+after `streams` has looked at them: these codecs do not tell when one was cut off.
 """
 
 from typing import Any
@@ -14,7 +13,7 @@ from pydicom import uid
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import DecodeRunner
 
-from worker.pixels.bitstream import FrameHeader, jpeg_2000_header, jpeg_header
+from worker.pixels.bitstream import jpeg_header
 
 __all__ = ["DECODER_DEPENDENCIES", "decode_frame", "is_available"]
 
@@ -73,21 +72,15 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 
     Raises
     ------
-    ValueError
-        If the stream contradicts the header or has no end.
+    RuntimeError
+        From the codec, for a stream that it cannot read.
     """
     syntax = runner.transfer_syntax
-    if syntax in (*_JPEG_2000, *_HTJ2K):
-        header = jpeg_2000_header(stream)
-    else:
-        header = jpeg_header(stream)
-    checked = _agreeing(header, runner)
     if syntax in _JPEG:
-        samples = _decode_jpeg(stream, checked, runner)
+        samples = _decode_jpeg(stream, runner)
     elif syntax in _JPEG_LS:
         samples = imagecodecs.jpegls_decode(stream)
     elif syntax in _HTJ2K:
-        _require_end(checked)
         samples = imagecodecs.htj2k_decode(stream)
     else:
         samples = imagecodecs.jpeg2k_decode(stream, numthreads=JPEG_2000_THREADS)
@@ -100,29 +93,13 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 _TRANSFORMED = (PhotometricInterpretation.YBR_RCT, PhotometricInterpretation.YBR_ICT)
 
 
-def _agreeing(header: FrameHeader | None, runner: DecodeRunner) -> FrameHeader:
-    if header is None:
-        raise ValueError("the frame has no frame header")
-    found = (header.rows, header.columns, header.components)
-    expected = (runner.rows, runner.columns, runner.samples_per_pixel)
-    if found != expected:
-        raise ValueError(f"the frame is {found}, the DICOM header says {expected}")
-    return header
-
-
-def _require_end(header: FrameHeader) -> None:
-    if not header.whole:
-        raise ValueError("the frame's code stream is cut off")
-
-
-def _decode_jpeg(
-    stream: bytes, header: FrameHeader, runner: DecodeRunner
-) -> npt.NDArray[Any]:
-    _require_end(header)
-    if header.components != 3:
+def _decode_jpeg(stream: bytes, runner: DecodeRunner) -> npt.NDArray[Any]:
+    if runner.samples_per_pixel != 3:
         return np.asarray(imagecodecs.jpeg8_decode(stream))
+    header = jpeg_header(stream)
+    stated = None if header is None else header.ycbcr
     photometric = str(runner.photometric_interpretation)
-    ycbcr = header.ycbcr if header.ycbcr is not None else "YBR" in photometric
+    ycbcr = stated if stated is not None else "YBR" in photometric
     # Left as it is stored, so that one place, pydicom's, converts colours.
     same = "YCBCR" if ycbcr else "RGB"
     samples = imagecodecs.jpeg8_decode(stream, colorspace=same, outcolorspace=same)
