@@ -127,19 +127,30 @@ class IndexWriter:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        left: list[_Work] = []
+        suspects: list[_Work] = []
+        delay, look_again_at = _FIRST_RETRY_S, 0.0
         ended = False
-        while not ended:
-            batch, ended = self._next_batch()
-            self._write_all(batch)
+        while not ended and not self._stopping.is_set():
+            wait = 0.0 if left else _LONGEST_RETRY_S if suspects else None
+            batch, ended = self._next_batch(wait)
+            left, failed = self._write_all(left + batch)
+            if suspects and time.monotonic() >= look_again_at:
+                suspects = [work for work in suspects if not self._try([work])]
+                look_again_at = time.monotonic() + _LONGEST_RETRY_S
+            suspects += failed
+            if left:
+                self._stopping.wait(delay)
+            delay = min(delay * 2, _LONGEST_RETRY_S) if left else _FIRST_RETRY_S
 
-    def _next_batch(self) -> tuple[list[_Work], bool]:
+    def _next_batch(self, wait_s: float | None) -> tuple[list[_Work], bool]:
+        """Take what there is, and tell whether it was the last."""
         batch: list[_Work] = []
-        deadline = float("inf")
+        deadline = 0.0
         while len(batch) < _BATCH:
+            timeout = max(0.0, deadline - time.monotonic()) if batch else wait_s
             try:
-                work = self._queue.get(
-                    timeout=None if not batch else max(0.0, deadline - time.monotonic())
-                )
+                work = self._queue.get(timeout=timeout)
             except queue.Empty:
                 break
             if work is None:
@@ -149,17 +160,23 @@ class IndexWriter:
             batch.append(work)
         return batch, False
 
-    def _write_all(self, batch: list[_Work]) -> None:
-        """Write a batch, and until that succeeds try again, each entry by itself."""
-        if not batch or self._try(batch):
-            return
-        delay = _FIRST_RETRY_S
-        waiting = [[work] for work in batch]
-        while not self._stopping.wait(delay):
-            waiting = [single for single in waiting if not self._try(single)]
-            if not waiting:
-                return
-            delay = min(delay * 2, _LONGEST_RETRY_S)
+    def _write_all(self, works: list[_Work]) -> tuple[list[_Work], list[_Work]]:
+        """Write in batches.
+
+        Returns
+        -------
+        What is left because nothing can be written now, and what cannot be written
+        although the rest can: one bad entry must not hold up the others.
+        """
+        failed: list[_Work] = []
+        for start in range(0, len(works), _BATCH):
+            batch = works[start : start + _BATCH]
+            if self._try(batch):
+                continue
+            if not self._try([]):
+                return works[start:], failed
+            failed += [work for work in batch if not self._try([work])]
+        return [], failed
 
     def _try(self, batch: Sequence[_Work]) -> bool:
         try:

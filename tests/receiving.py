@@ -1,0 +1,115 @@
+"""A receiving node without a network: inbox, index and everything between."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import select
+
+from core.database.engine import Database, open_database
+from core.database.schema import conflict, instance
+from core.settings import DatabaseSettings, NodeSettings, Settings, StoreSettings
+from dicom_node.inbox import Inbox
+from dicom_node.index_writer import IndexWriter
+from dicom_node.instance_store import InstanceStore
+from dicom_node.known_content import KnownContent
+from dicom_node.receive import FreeSpace, Receiver
+from dicom_node.statuses import StorageAnswer
+from tests.data_sets import Sample
+
+
+def settings_for(data_dir: Path, **node: object) -> Settings:
+    """Settings of a node that a test may starve and hurry."""
+    return Settings(
+        data_dir=data_dir,
+        node=NodeSettings(port=0, **node),  # type: ignore[arg-type]
+        store=StoreSettings(low_water_bytes=0),
+        database=DatabaseSettings(busy_timeout_s=0.2),
+    )
+
+
+class Receiving:
+    """The parts of a receiving node, joined."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database: Database = open_database(settings)
+        self.store = InstanceStore(settings.data_dir, durable=True)
+        self.inbox = Inbox(settings.data_dir, durable=True)
+        self.known = KnownContent(self.database)
+        self.indexed: list[str] = []
+        self.writer = IndexWriter(
+            database=self.database,
+            store=self.store,
+            inbox=self.inbox,
+            known=self.known,
+            on_indexed=self.indexed.append,
+        )
+        self.receiver = Receiver(
+            inbox=self.inbox,
+            known=self.known,
+            free_space=FreeSpace(settings.data_dir, 0),
+            on_kept=self.writer.add,
+            on_conflict=self.writer.add_conflict,
+        )
+
+    def receive(self, sample: Sample, data: bytes | None = None) -> StorageAnswer:
+        """Send an instance in two fragments."""
+        sink = self.receiver.begin(sample.meta)
+        content = sample.data_set if data is None else data
+        sink.write(content[:10])
+        sink.write(memoryview(content)[10:])
+        return sink.commit()
+
+    def rows(self) -> dict[str, str]:
+        """SOP Instance UID to SHA-256 of every row."""
+        with self.database.read() as connection:
+            return {
+                row.sop_instance_uid: row.sha256
+                for row in connection.execute(select(instance))
+            }
+
+    def own_results(self) -> set[str]:
+        """SOP Instance UIDs that count as results of ours."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(instance.c.sop_instance_uid).where(instance.c.own_result)
+            )
+            return set(rows.scalars())
+
+    def conflicts(self) -> set[tuple[str, str, str]]:
+        """UID, kept and refused SHA-256 of every conflict."""
+        with self.database.read() as connection:
+            return {
+                (row.sop_instance_uid, row.kept_sha256, row.refused_sha256)
+                for row in connection.execute(select(conflict))
+            }
+
+    def inbox_files(self) -> list[Path]:
+        """What lies in the inbox."""
+        return sorted(self.inbox.path.iterdir())
+
+
+@contextmanager
+def receiving(settings: Settings, *, writing: bool = True) -> Iterator[Receiving]:
+    """Run a receiving node's parts."""
+    parts = Receiving(settings)
+    if writing:
+        parts.writer.start()
+    try:
+        yield parts
+    finally:
+        if writing:
+            assert parts.writer.stop(10)
+        parts.database.close()
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

@@ -1,0 +1,229 @@
+"""Promises of the index behind the inbox."""
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from core.errors import StoreUnavailable
+from dicom_node import index_writer as module
+from dicom_node.inbox import Inbox
+from dicom_node.reconcile import reconcile
+from dicom_node.statuses import StorageOutcome
+from tests.data_sets import INSTANCE, Sample
+from tests.receiving import Receiving, eventually, receiving, settings_for
+
+
+def test_a_restart_takes_up_what_the_index_does_not_know(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    with receiving(settings, writing=False) as before:
+        before.receive(Sample())
+
+    with receiving(settings) as after:
+        assert eventually(lambda: set(after.rows()) == {INSTANCE})
+        assert after.inbox_files() == []
+
+
+def test_a_restart_keeps_peer_and_time_of_reception(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    with receiving(settings, writing=False) as before:
+        before.receive(Sample())
+
+        (entry,) = Inbox(tmp_path).entries()
+
+        assert entry.instance.calling_ae_title == "SCANNER"
+        assert entry.instance.called_ae_title == "SECONDREAD"
+        assert entry.instance.peer_address == "127.0.0.1"
+        assert abs(entry.instance.received_at - time.time()) < 60
+        assert entry.instance.bytes == len(Sample().data_set)
+
+
+def test_after_a_restart_a_resend_is_a_duplicate_before_the_index_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path)
+    with receiving(settings, writing=False) as before:
+        before.receive(Sample())
+
+    with receiving(settings, writing=False) as after:
+        monkeypatch.setattr(after.writer._thread, "start", lambda: None)
+        after.writer.start()
+
+        answer = after.receive(Sample())
+
+        assert answer.outcome is StorageOutcome.DUPLICATE
+
+
+def test_a_kill_after_the_commit_changes_nothing_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path)
+    with receiving(settings) as before:
+        monkeypatch.setattr(before.inbox, "remove", lambda _paths: None)
+        before.receive(Sample())
+        assert eventually(lambda: bool(before.rows()))
+
+    with receiving(settings) as after:
+        assert eventually(lambda: after.inbox_files() == [])
+        assert len(after.rows()) == 1
+        assert after.indexed == []
+
+
+def test_an_entry_that_comes_alone_and_cannot_be_written_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.record_instance
+
+    def record(connection: object, instance: object) -> object:
+        if instance.sop_instance_uid == "1.2.1":  # type: ignore[attr-defined]
+            raise StoreUnavailable("this row cannot be written")
+        return real(connection, instance)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "record_instance", record)
+    with receiving(settings_for(tmp_path)) as node:
+        node.receive(Sample(sop_instance_uid="1.2.1"))
+        time.sleep(0.1)
+        node.receive(Sample(sop_instance_uid="1.2.2"))
+
+        assert eventually(lambda: set(node.rows()) == {"1.2.2"})
+        assert len(node.inbox_files()) == 1
+
+
+def test_receiving_goes_on_while_the_database_is_locked(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path)) as node:
+        with node.database.engine.connect() as holder:
+            holder.exec_driver_sql("SELECT 1")
+            statuses = [
+                node.receive(Sample(sop_instance_uid=f"1.2.{i}")).status
+                for i in range(3)
+            ]
+            time.sleep(0.5)
+            assert node.rows() == {}
+            holder.rollback()
+
+        assert statuses == [0, 0, 0]
+        assert eventually(lambda: len(node.rows()) == 3)
+
+
+def test_a_result_of_ours_that_comes_back_is_known_as_such(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path)) as node:
+        own = Sample(sop_instance_uid="1.2.1", manufacturer="secondread", modality="SR")
+        phantom = Sample(sop_instance_uid="1.2.2", manufacturer="secondread")
+        node.receive(own)
+        node.receive(phantom)
+
+        assert eventually(lambda: len(node.rows()) == 2)
+        assert node.own_results() == {"1.2.1"}
+
+
+def test_a_hook_that_fails_does_not_stop_the_writer(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path)) as node:
+        node.writer._on_indexed = lambda _uid: 1 / 0  # type: ignore[assignment]
+        node.receive(Sample(sop_instance_uid="1.2.1"))
+        node.receive(Sample(sop_instance_uid="1.2.2"))
+
+        assert eventually(lambda: len(node.rows()) == 2)
+
+
+def test_one_entry_that_cannot_be_written_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.record_instance
+    broken = True
+
+    def record(connection: object, instance: object) -> object:
+        if broken and instance.sop_instance_uid == "1.2.1":  # type: ignore[attr-defined]
+            raise StoreUnavailable("this row cannot be written")
+        return real(connection, instance)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "record_instance", record)
+    monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.2)
+    with receiving(settings_for(tmp_path)) as node:
+        for number in range(1, 4):
+            node.receive(Sample(sop_instance_uid=f"1.2.{number}"))
+
+        assert eventually(lambda: set(node.rows()) == {"1.2.2", "1.2.3"})
+        broken = False
+        assert eventually(lambda: len(node.rows()) == 3)
+
+
+def test_unfinished_files_are_swept_and_acknowledged_ones_stay(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path), writing=False) as node:
+        node.receive(Sample())
+        (node.inbox.path / "x.part").write_bytes(b"half")
+
+        assert node.inbox.sweep() == 1
+        assert [path.suffix for path in node.inbox_files()] == [".dcm"]
+
+
+def test_a_damaged_inbox_file_stays_in_sight_and_stops_nothing(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path), writing=False) as node:
+        damaged = node.inbox.path / f"{'0' * 64}-00000000.dcm"
+        damaged.write_bytes(b"nothing")
+        node.receive(Sample())
+
+        assert len(list(node.inbox.entries())) == 1
+        assert damaged.exists()
+
+
+def test_an_object_without_a_row_is_adopted(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path)) as node:
+        node.receive(Sample())
+        assert eventually(lambda: bool(node.rows()))
+        with node.database.write() as connection:
+            connection.execute(text("delete from instance"))
+
+        found = reconcile(node.database, node.store)
+
+        assert found.adopted == tuple(node.rows().values())
+        assert set(node.rows()) == {INSTANCE}
+
+
+def test_a_row_without_a_file_is_told(tmp_path: Path) -> None:
+    with receiving(settings_for(tmp_path)) as node:
+        node.receive(Sample())
+        assert eventually(lambda: bool(node.rows()))
+        (sha256,) = node.rows().values()
+        node.store.remove([sha256])
+
+        assert reconcile(node.database, node.store).missing == (sha256,)
+
+
+def test_an_object_in_conflict_with_the_index_is_removed(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    with receiving(settings) as node:
+        node.receive(Sample())
+        assert eventually(lambda: bool(node.rows()))
+    with receiving(settings_for(tmp_path / "other"), writing=False) as other:
+        other.receive(Sample(pixels=b"\1\1"))
+        (entry,) = other.inbox.entries()
+
+        node.store.adopt({entry.instance.sha256: entry.path})
+        with receiving(settings, writing=False) as again:
+            found = reconcile(again.database, again.store)
+
+            assert found.removed == (entry.instance.sha256,)
+            assert len(again.rows()) == 1
+            assert list(again.store.objects()) == list(again.rows().values())
+
+
+def test_ten_thousand_files_are_taken_up_quickly(tmp_path: Path) -> None:
+    # Three hundred here: the promise is per file, and a slow machine gets a margin.
+    settings = settings_for(tmp_path)
+    with receiving(settings, writing=False) as before:
+        for number in range(300):
+            part = before.inbox.open(Sample(sop_instance_uid=f"1.2.{number}").meta)
+            part._durable = False
+            part.write(Sample(sop_instance_uid=f"1.2.{number}").data_set)
+            part.keep()
+    after = Receiving(settings)
+    began = time.monotonic()
+
+    count = after.writer.start()
+
+    duration = time.monotonic() - began
+    assert after.writer.stop(30)
+    assert len(after.rows()) == count == 300
+    after.database.close()
+    assert duration < 2.0
