@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import _config
@@ -22,6 +23,7 @@ from dicom_node.senders.association import (
     request_association,
 )
 from dicom_node.senders.sender import (
+    BREAKS_BEFORE_GIVING_UP,
     Answer,
     Outcome,
     OutgoingReport,
@@ -34,8 +36,6 @@ __all__ = ["CStoreSender", "FileResult", "send_files"]
 MAXIMUM_CONTEXTS = 128
 # A slow line may need longer for a large object than the longest silence.
 SLOWEST_BYTES_PER_S = 1_000_000
-# An association that broke is asked for again, but not by each report of many.
-BREAKS_BEFORE_GIVING_UP = 2
 
 # With a path, pynetdicom then sends the file's own bytes instead of decoding them and
 # encoding them again. It is a switch of the whole process; nobody here needs the other.
@@ -190,10 +190,22 @@ def _store(peer: Peer, files: Sequence[_Outgoing]) -> Iterator[Answer]:
                 answer = Answer(outcome, str(error))
                 yield answer
                 continue
-            answer = _send_one(
+            status = _send_one(
                 association, file, message_id=next(message_ids) % 65536, peer=peer
             )
-            breaks += not association.is_established
+            if isinstance(status, Answer):
+                answer = status
+            elif "Status" in status:
+                answer = answer_for_status(
+                    status.Status, str(status.get("ErrorComment", ""))
+                )
+            else:
+                answer = Answer(
+                    Outcome.UNAVAILABLE,
+                    "association broken, or no answer to C-STORE in time",
+                )
+                # It is dead or dying in pynetdicom's own threads.
+                association, breaks = None, breaks + 1
             yield answer
     finally:
         if association is not None:
@@ -202,12 +214,13 @@ def _store(peer: Peer, files: Sequence[_Outgoing]) -> Iterator[Answer]:
 
 def _send_one(
     association: Association, file: _Outgoing, *, message_id: int, peer: Peer
-) -> Answer:
+) -> Dataset | Answer:
+    """Send one file; return the peer's answer, empty if there was none, or ours."""
     try:
         association.dimse_timeout = (
             peer.timeout_s + file.path.stat().st_size / SLOWEST_BYTES_PER_S
         )
-        status = association.send_c_store(file.path, msg_id=message_id)
+        return association.send_c_store(file.path, msg_id=message_id)
     except ValueError:
         return Answer(
             Outcome.REFUSED,
@@ -217,9 +230,4 @@ def _send_one(
     except OSError as error:
         return Answer(Outcome.UNAVAILABLE, f"cannot be read: {error.strerror}")
     except RuntimeError:
-        return Answer(Outcome.UNAVAILABLE, "the association ended before the request")
-    if "Status" not in status:
-        return Answer(
-            Outcome.UNAVAILABLE, "association broken or no answer to C-STORE in time"
-        )
-    return answer_for_status(status.Status, str(status.get("ErrorComment", "")))
+        return Dataset()  # it ended before the request was on its way

@@ -6,7 +6,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Answer", "Outcome", "OutgoingReport", "Sender", "answer_for_status"]
+__all__ = [
+    "BREAKS_BEFORE_GIVING_UP",
+    "Answer",
+    "Outcome",
+    "OutgoingReport",
+    "Sender",
+    "answer_for_status",
+]
+
+# A connection that broke is made again for the next report of a round, in case it was
+# that report's fault; but a sick destination does not cost its time limit for each.
+BREAKS_BEFORE_GIVING_UP = 2
 
 
 class Outcome(StrEnum):

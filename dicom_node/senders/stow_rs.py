@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 
 from dicom_node.senders.sender import (
+    BREAKS_BEFORE_GIVING_UP,
     Answer,
     Outcome,
     OutgoingReport,
@@ -90,8 +91,12 @@ class StowSender:
             verify=ssl.create_default_context(),
             headers=headers,
         ) as client:
+            answer, breaks = Answer(Outcome.UNAVAILABLE, "not tried"), 0
             for report in reports:
-                yield self._send_one(client, report)
+                if breaks < BREAKS_BEFORE_GIVING_UP:
+                    answer, answered = self._send_one(client, report)
+                    breaks = 0 if answered else breaks + 1
+                yield answer
 
     def _headers(self) -> dict[str, str] | Answer:
         headers = {"Accept": "application/dicom+json"}
@@ -115,7 +120,10 @@ class StowSender:
             return Answer(Outcome.UNAVAILABLE, "the bearer token's file holds no token")
         return headers | {"Authorization": f"Bearer {token}"}
 
-    def _send_one(self, client: httpx.Client, report: OutgoingReport) -> Answer:
+    def _send_one(
+        self, client: httpx.Client, report: OutgoingReport
+    ) -> tuple[Answer, bool]:
+        """Send one report; return the answer and whether the server gave it."""
         boundary = uuid4().hex
         content_type = (
             f'multipart/related; type="application/dicom"; boundary={boundary}'
@@ -129,12 +137,15 @@ class StowSender:
             ) as response:
                 body = _read_limited(response)
         except httpx.HTTPError as error:
-            return Answer(Outcome.UNAVAILABLE, f"no answer ({type(error).__name__})")
+            words = f"no answer ({type(error).__name__})"
+            return Answer(Outcome.UNAVAILABLE, words), False
         except httpx.InvalidURL:
-            return Answer(Outcome.REFUSED, "the destination's url cannot be used")
+            words = "the destination's url cannot be used"
+            return Answer(Outcome.REFUSED, words), False
         except OSError as error:
-            return Answer(Outcome.UNAVAILABLE, f"cannot be read: {error.strerror}")
-        return _answer_for_response(response.status_code, body)
+            words = f"cannot be read: {error.strerror}"
+            return Answer(Outcome.UNAVAILABLE, words), True
+        return _answer_for_response(response.status_code, body), True
 
 
 def _multipart(path: Path, boundary: str) -> Iterator[bytes]:
