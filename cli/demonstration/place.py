@@ -53,7 +53,8 @@ def open_place(data_dir: Path | None, *, keep: bool) -> Iterator[Place]:
     data_dir
         None: the next free number below `secondread-demo`.
     keep
-        Otherwise the folder is removed at the end, if it was made here.
+        Otherwise the folder is removed at the end, if it was made here. One in which
+        nothing was received goes in any case.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def open_place(data_dir: Path | None, *, keep: bool) -> Iterator[Place]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-        if made_here and not keep:
+        if made_here and not (keep and (folder / "index.sqlite").exists()):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -54,13 +54,15 @@ def demonstrate(place: Place, wishes: Wishes, progress: Progress) -> list[Report
     SecondreadError
         If a part does not run, or the node does not take the study.
     """
+    # What cannot be sent is refused before anything is started or written.
+    given = studies_from(wishes.given, place.sent) if wishes.given else None
     with (
         closing(open_database(place.settings)) as database,
         running_installation(place) as installation,
     ):
-        # TensorFlow starts in the worker while the study is made here.
+        # TensorFlow starts in the worker while the phantom is made here.
         progress.waiting("broker, node and worker start")
-        studies = _studies(place, wishes)
+        studies = given or phantom_study(place.sent, opacity=wishes.opacity)
         _refuse_known(database, studies, place)
         progress.announce(*studies.study_instance_uids)
         progress.step("study ready", f"{studies.description}, {size(studies.bytes)}")
@@ -72,12 +74,6 @@ def demonstrate(place: Place, wishes: Wishes, progress: Progress) -> list[Report
             watched = [Watched(uid) for uid in studies.study_instance_uids]
             _watch(database, installation, watched, progress, wishes.time_limit_s)
             return [_arrival(database, pacs, one, progress) for one in watched]
-
-
-def _studies(place: Place, wishes: Wishes) -> DemoStudies:
-    if wishes.given is None:
-        return phantom_study(place.sent, opacity=wishes.opacity)
-    return studies_from(wishes.given, place.sent)
 
 
 def _refuse_known(database: Database, studies: DemoStudies, place: Place) -> None:
