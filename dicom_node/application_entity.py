@@ -194,7 +194,7 @@ class ApplicationEntity:
             (evt.EVT_CONN_OPEN, guard_connection, [self._settings.node]),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
-            (evt.EVT_DIMSE_RECV, answer_unusable_request),
+            (evt.EVT_DIMSE_RECV, self._received),
             (evt.EVT_C_STORE, self._store_instance),
             (evt.EVT_RELEASED, lambda event: self._ended(event, "released")),
             (evt.EVT_ABORTED, lambda event: self._ended(event, "aborted")),
@@ -227,6 +227,11 @@ class ApplicationEntity:
 
     def _ended(self, event: evt.Event, outcome: str) -> None:
         self.log.ended(id(event.assoc), outcome)
+
+    def _received(self, event: evt.Event) -> None:
+        refusal = answer_unusable_request(event)
+        if refusal is not None:
+            self.log.answered(id(event.assoc), refusal, 0)
 
     def _store_instance(self, event: evt.Event) -> Dataset:
         request: Any = event.request
