@@ -160,7 +160,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("is_image", sa.Boolean(), nullable=False),
         sa.Column(
-            "own_result", sa.Boolean(), server_default=sa.text("0"), nullable=False
+            "own_result", sa.Boolean(), server_default=sa.false(), nullable=False
         ),
         sa.Column("received_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
