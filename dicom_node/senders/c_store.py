@@ -196,6 +196,7 @@ def _store(peer: Peer, files: Sequence[_Outgoing]) -> Iterator[Answer]:
             if isinstance(status, Answer):
                 answer = status
             elif "Status" in status:
+                breaks = 0
                 answer = answer_for_status(
                     status.Status, str(status.get("ErrorComment", ""))
                 )
