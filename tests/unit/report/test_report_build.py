@@ -326,6 +326,7 @@ def test_spacing_is_left_out_where_the_source_does_not_tell_it(keyword: str) -> 
     report = read(build_report(analysed(finding(0.6, source)), [source], context()))
 
     assert items(report, "Horizontal Pixel Spacing") == []
+    assert items(report, "Patient Orientation Row") == []
     assert len(items(report, "Pixel Data Rows")) == 1
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO
 
@@ -106,7 +107,7 @@ def raise_probability(dataset: Dataset) -> None:
 
 
 def show_another_probability(dataset: Dataset) -> None:
-    named(dataset, "Probability").MeasuredValueSequence[0].NumericValue = "8.7"
+    named(dataset, "Probability").MeasuredValueSequence[0].NumericValue = "86"
 
 
 def forget_the_unit(dataset: Dataset) -> None:
@@ -164,6 +165,13 @@ def shift_the_clock(dataset: Dataset) -> None:
     dataset.TimezoneOffsetFromUTC = "+0100"
 
 
+def add_a_group(dataset: Dataset) -> None:
+    measurements = named(dataset, "Imaging Measurements")
+    group = deepcopy(measurements.ContentSequence[0])
+    named(group, "Tracking Identifier").TextValue = "nodule"
+    measurements.ContentSequence.append(group)
+
+
 def lose_the_tree(dataset: Dataset) -> None:
     del dataset.ContentSequence
 
@@ -194,6 +202,7 @@ def lose_the_tree(dataset: Dataset) -> None:
         lose_the_patient,
         change_study,
         shift_the_clock,
+        add_a_group,
         lose_the_tree,
     ],
 )
