@@ -1,13 +1,16 @@
 """A file or data set as an image to decode: read tolerantly, but not without bounds."""
 
+import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread, uid
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.tag import BaseTag
 
 from core.domain import NotAnalysedReason
 from core.errors import UnsupportedImage
@@ -32,10 +35,18 @@ def open_image(
     Raises
     ------
     UnsupportedImage
-        `pixels-too-large` if the file is, `pixels-unreadable` if it is no DICOM file.
+        `pixels-too-large` if the file is, `pixels-unreadable` if it is no DICOM file,
+        `pixels-inconsistent` if an attribute that describes the image is malformed.
     """
     if isinstance(source, Dataset):
-        return source
+        dataset = source
+    else:
+        dataset = _read(source, limits, header_only=header_only)
+    _require_parsable(dataset)
+    return dataset
+
+
+def _read(source: Path, limits: PixelLimits, *, header_only: bool) -> Dataset:
     # pydicom may raise nearly anything on a damaged file, and all of it means the same:
     # these bytes cannot be read.
     try:
@@ -56,6 +67,48 @@ def open_image(
             None,
             NotAnalysedReason.PIXELS_UNREADABLE,
             f"the file cannot be read as DICOM ({type(error).__name__})",
+        ) from error
+
+
+IMAGE_GROUPS = frozenset({0x0008, 0x0018, 0x0020, 0x0028, 0x5200, 0x7FE0})
+"""Groups in which everything stands that the pixel stages ask for."""
+NESTED_GROUPS = frozenset({0x0028, 0x5200})
+"""Those whose sequences they ask for: look-up tables and functional groups."""
+
+
+def _require_parsable(dataset: Dataset) -> None:
+    """Parse every attribute that may be asked for later.
+
+    pydicom parses a value when it is first asked for, and what it raises then depends
+    on the VR; asked for here, once, no later stage has to expect it.
+    """
+    with warnings.catch_warnings():
+        # Values that only break a rule of form are read, and pydicom's warnings quote
+        # them, which would bring a patient's data into a log.
+        warnings.simplefilter("ignore")
+        for tag in list(dataset.keys()):
+            if tag.group in IMAGE_GROUPS:
+                _parse(dataset, tag)
+
+
+def _parse(dataset: Dataset, tag: BaseTag) -> None:
+    try:
+        element = dataset[tag]
+        items = list(element.value or ()) if element.VR == "SQ" else []
+        if tag.group in NESTED_GROUPS:
+            for item in items:
+                for nested in list(item.keys()):
+                    _parse(item, nested)
+    except UnsupportedImage:
+        raise
+    except Exception as error:
+        is_sequence = dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
+        if tag.is_private or (is_sequence and tag.group not in NESTED_GROUPS):
+            return
+        raise refused(
+            None,
+            NotAnalysedReason.PIXELS_INCONSISTENT,
+            f"attribute {tag} cannot be parsed ({type(error).__name__})",
         ) from error
 
 
