@@ -7,6 +7,7 @@ a line.
 
 import logging
 import sys
+import warnings
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
@@ -78,7 +79,7 @@ def configure_logging(
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _named(component),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _keep_allowed,
@@ -91,7 +92,47 @@ def configure_logging(
         logger_factory=structlog.WriteLoggerFactory(file=target),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(component=component)
+    _take_over_libraries()
+
+
+def _named(component: str) -> structlog.types.Processor:
+    # Not a context variable: those do not reach the threads of a process.
+    def add(
+        _logger: object, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        return {"component": component, **event}
+
+    return add
+
+
+class _LibraryRecords(logging.Handler):
+    """Writes what libraries log; the text only of those that never see a data set.
+
+    pydicom, for one, quotes the values it complains about, and these are a patient's.
+    """
+
+    _SPEAK_OF_THE_QUEUE_ONLY = ("celery", "kombu", "amqp", "redis", "alembic")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        about = {"name": f"{record.name}:{record.lineno}"}
+        if record.name.split(".")[0] in self._SPEAK_OF_THE_QUEUE_ONLY:
+            about["reason"] = record.getMessage().split("\n")[0]
+        write = (
+            get_log().error if record.levelno >= logging.ERROR else get_log().warning
+        )
+        write("library_message", **about)
+
+
+def _take_over_libraries() -> None:
+    root = logging.getLogger()
+    root.handlers = [_LibraryRecords(logging.WARNING)]
+    root.setLevel(logging.WARNING)
+    # Warnings quote values as well, and are for developers: tests make them errors.
+    warnings.showwarning = _forget_warning
+
+
+def _forget_warning(*_arguments: object, **_options: object) -> None:
+    return
 
 
 def get_log() -> Log:

@@ -1,5 +1,8 @@
 import io
 import json
+import logging
+import threading
+import warnings
 
 import pytest
 import structlog
@@ -9,12 +12,16 @@ from core.settings import LogSettings
 
 
 @pytest.fixture
-def lines():
+def lines(monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    level = root.level
     stream = io.StringIO()
     configure_logging(LogSettings(format="json"), "test", stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    root.setLevel(level)
 
 
 def test_a_field_that_is_not_allowed_is_dropped_and_counted(lines):
@@ -31,3 +38,22 @@ def test_a_line_break_in_a_peers_text_cannot_forge_a_line(lines):
 
     (line,) = lines()
     assert line["calling_ae_title"] == "A\\nB\\x1b[2J"
+
+
+def test_every_thread_says_which_component_it_belongs_to(lines):
+    thread = threading.Thread(target=lambda: get_log().info("swept"))
+    thread.start()
+    thread.join()
+
+    (line,) = lines()
+    assert line["component"] == "test"
+
+
+def test_a_librarys_text_about_a_data_set_is_not_written(lines):
+    logging.getLogger("pydicom.valuerep").warning("Invalid value: %s", "MARKER^NAME")
+    logging.getLogger("celery.worker").error("broker gone\nTraceback")
+
+    about_data, about_queue = lines()
+    assert "MARKER" not in json.dumps(about_data)
+    assert about_data["name"].startswith("pydicom.valuerep")
+    assert about_queue["reason"] == "broker gone"
