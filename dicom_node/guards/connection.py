@@ -177,6 +177,10 @@ def guard_connection(event: evt.Event, settings: NodeSettings) -> None:
     transport: Any = event.assoc.dul.socket
     transport.recv = connection.recv
     event.assoc.bind(evt.EVT_DIMSE_SENT, lambda _event: guard.answered())
+    # pynetdicom does not close a socket whose shutdown fails, that is when the peer was
+    # first to go.
+    peer = transport.socket
+    event.assoc.bind(evt.EVT_CONN_CLOSE, lambda _event: peer.close())
 
 
 def _check_request(body: bytearray) -> None:

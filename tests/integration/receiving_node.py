@@ -79,12 +79,16 @@ def associated(port: int, *samples: Sample, **titles: str) -> Iterator[Associati
     association = entity.associate(
         "127.0.0.1", port, contexts=contexts, ae_title=titles.get("called", AE_TITLE)
     )
+    transport = association.dul.socket.socket if association.dul.socket else None
     try:
         yield association
     finally:
         if association.is_established:
             association.release()
         entity.shutdown()
+        if transport is not None:
+            # pynetdicom forgets to, when the peer was first to go.
+            transport.close()
 
 
 def store_bytes(
