@@ -110,6 +110,8 @@ def send(
     is ever transcoded.
     """
     ledger = Ledger() if ledger is None else ledger
+    if not instances:
+        return ledger
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
     pairs = sorted({(one.sop_class_uid, one.transfer_syntax_uid) for one in instances})
@@ -153,11 +155,23 @@ def _store(
         time.sleep(0.001)
     try:
         association.dimse.send_msg(request, context_id)
-        _, response = association.dimse.get_msg(block=True)
+        response = _answer(association)
     finally:
         association._reactor_checkpoint.set()
     status = getattr(response, "Status", None)
     return None if status is None else int(status)
+
+
+def _answer(association: Any, timeout_s: float = 30.0) -> Any:
+    """Wait for a response, and no longer once the connection is gone."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        gone = association.acse.is_aborted() or not association.dul.is_alive()
+        _, response = association.dimse.get_msg(block=False)
+        if response is not None or gone:
+            return response
+        time.sleep(0.001)
+    return None
 
 
 # -- a PACS that remembers everything --------------------------------------------------
@@ -210,6 +224,7 @@ class RecordingPacs:
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
+            server.server_close()
 
     def _keep(self, event: Event) -> int:
         request = event.request

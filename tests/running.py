@@ -32,7 +32,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[1]
 AE_TITLE = "SECONDREAD"
-SETTLING_S = 60.0
+SETTLING_S = 150.0
 """Longest wait for an end state; TensorFlow's start on a busy machine included."""
 
 Value = TypeVar("Value")
@@ -92,6 +92,7 @@ class Part:
         self.log = log
         self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -107,6 +108,7 @@ class Part:
     def start(self, *, faults: str = "") -> None:
         """Start it in a session of its own; `faults` hold for this start only."""
         assert not self.alive, f"{self.name} runs already"
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -166,6 +168,12 @@ class Part:
     def words(self) -> str:
         """Return everything it wrote so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def said(self, text: str) -> bool:
+        """Whether it wrote this since it was started last."""
+        if not self.log.exists():
+            return False
+        return text.encode() in self.log.read_bytes()[self._log_start :]
 
 
 @dataclass(frozen=True)
@@ -334,6 +342,21 @@ class System:
         self.node.restart()
         self.wait_for_node()
 
+    def start_worker(self, *, faults: str = "", warm: bool = True) -> None:
+        """Start the worker; if `warm`, wait until its models are loaded."""
+        self.worker.start(faults=faults)
+        if warm:
+            self.wait_for(lambda: self.worker.said("models_ready"), "models are loaded")
+
+    def heal(self) -> None:
+        """Start whatever does not run, without faults."""
+        if not self.broker.alive:
+            self.start_broker()
+        if not self.node.alive:
+            self.start_node()
+        if not self.worker.alive:
+            self.start_worker()
+
     def empty_broker(self) -> None:
         """Kill the broker and start it again without anything it knew."""
         self.broker.kill()
@@ -422,26 +445,22 @@ class System:
         def look() -> sqlite3.Row | None:
             return next((row for row in self.jobs() if condition(row)), None)
 
-        return self._wait(look, what)
+        return self.wait_for(look, what)
 
-    def wait_for_reports(self, count: int = 1) -> None:
-        """Wait until so many reports are there and each reached its destinations."""
+    def wait_for_reports(
+        self, study_instance_uid: str, count: int = 1
+    ) -> list[sqlite3.Row]:
+        """Wait until a study has so many reports and nothing at all is open."""
 
-        def look() -> bool:
-            states = [row["state"] for row in self.deliveries()]
-            expected = count * max(1, len(self.destinations))
-            return (
-                len(self.reports()) >= count
-                and len(states) >= expected * bool(self.destinations)
-                and set(states) <= {"delivered"}
-                and not self.open_work()
-            )
+        def look() -> list[sqlite3.Row] | None:
+            found = self.reports(study_instance_uid)
+            return found if len(found) >= count and not self.open_work() else None
 
-        self._wait(look, f"{count} reports delivered and nothing open")
+        return self.wait_for(look, f"{count} reports delivered and nothing open")
 
     def wait_until_idle(self, *, timeout_s: float = SETTLING_S) -> None:
         """Wait until every study is settled and no job or delivery is open."""
-        self._wait(
+        self.wait_for(
             lambda: bool(self.rows("SELECT 1 FROM study")) and not self.open_work(),
             "nothing open",
             timeout_s=timeout_s,
@@ -454,7 +473,7 @@ class System:
             "job": "SELECT id, state FROM job WHERE state IN "
             "('queued', 'running', 'inferred')",
             "failure report": "SELECT id, failure_report FROM job "
-            "WHERE failure_report IS NOT NULL",
+            "WHERE failure_report = 'pending'",
             "delivery": "SELECT id, state FROM delivery "
             "WHERE state IN ('waiting', 'sending')",
         }
@@ -464,13 +483,14 @@ class System:
             for row in self.rows(query)
         ] + [f"inbox {path.name}" for path in (self.data_dir / "inbox").glob("*")]
 
-    def _wait(
+    def wait_for(
         self,
         look: Callable[[], Value | None],
         what: str,
         *,
         timeout_s: float = SETTLING_S,
     ) -> Value:
+        """As `wait_until`, and a failure tells what is open and what the parts said."""
         try:
             return wait_until(look, what, timeout_s=timeout_s)
         except AssertionError as error:
