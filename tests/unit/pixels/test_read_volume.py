@@ -106,10 +106,19 @@ def _enhanced(series: list[Dataset]) -> Dataset:
     frames = series[::-1]
     first = frames[0]
     enhanced = Dataset()
-    for keyword in (
-        "SOPInstanceUID SeriesInstanceUID Rows Columns BitsAllocated BitsStored HighBit "
-        "PixelRepresentation SamplesPerPixel PhotometricInterpretation ImageType"
-    ).split():
+    for keyword in [
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "ImageType",
+    ]:
         enhanced[keyword] = first[keyword]
     enhanced.SOPClassUID = uid.EnhancedCTImageStorage
     enhanced.NumberOfFrames = len(frames)
