@@ -12,6 +12,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from core.errors import DestinationRefused, DestinationUnavailable
 from core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.guards import quiet_pynetdicom
+from dicom_node.senders.checkpoint import ReactorCheckpoint
 
 __all__ = ["Peer", "contexts_for", "release", "request_association"]
 
@@ -80,6 +81,7 @@ def request_association(
 
     def prepare_socket(event: Event) -> None:
         connected_to.append(peer.host)
+        event.assoc._reactor_checkpoint = ReactorCheckpoint(event.assoc)
         transport = event.assoc.dul.socket
         raw = transport.socket if transport else None
         if raw is None:

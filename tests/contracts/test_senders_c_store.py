@@ -11,6 +11,8 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 from sender_peers import EXPLICIT, SR_3D, DicomPeer, closed_port, data_set_of, seconds
 
 from dicom_node.senders.association import Peer
@@ -193,7 +195,11 @@ def test_files_of_any_class_and_syntax_are_sent_as_they_are(any_peer, tmp_path):
 
 def test_more_classes_than_contexts_go_over_several_associations(any_peer, tmp_path):
     port, received, connections = any_peer
-    classes = [str(c.abstract_syntax) for c in StoragePresentationContexts][:100]
+    # For some retired classes pynetdicom's own SCP knows no service and aborts.
+    known = [str(c.abstract_syntax) for c in StoragePresentationContexts]
+    classes = [
+        uid for uid in known if uid_to_service_class(uid) is StorageServiceClass
+    ][:100]
     paths = [
         write(tmp_path / f"{number}{syntax[-2:]}.dcm", uid, f"1.2.{number}", syntax)
         for number, uid in enumerate(classes)
@@ -202,7 +208,7 @@ def test_more_classes_than_contexts_go_over_several_associations(any_peer, tmp_p
 
     results = send(paths, port)
 
-    assert all(result.ok for result in results)
+    assert [result for result in results if not result.ok] == []
     assert (len(received), len(connections)) == (200, 2)
 
 
