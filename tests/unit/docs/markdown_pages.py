@@ -9,6 +9,8 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 
 _HEADING = re.compile(r"^#{1,6} (?P<text>.+)$")
+# A block within a list is indented.
+_BLOCK = re.compile(r"^ *```.*?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
@@ -31,18 +33,14 @@ def links(page: Path) -> list[str]:
 
 
 def without_code(page: Path) -> str:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"`[^`\n]*`", "", text)
+    return re.sub(r"`[^`]*`", "", _BLOCK.sub("", page.read_text()))
 
 
 def code_of(page: Path) -> list[str]:
     """Return each line of the page's code blocks and each piece of code in its text."""
     text = page.read_text()
-    blocks = re.findall(r"^```.*?\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    rest = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines()] + re.findall(
-        r"`([^`]+)`", rest
-    )
+    lines = [line for block in _BLOCK.finditer(text) for line in block[1].splitlines()]
+    return lines + re.findall(r"`([^`]+)`", _BLOCK.sub("", text))
 
 
 def anchors(page: Path) -> set[str]:
