@@ -87,6 +87,9 @@ def forget(
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask before deleting.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even while a job of it is running.")
+    ] = False,
     data_dir: DataDirectory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,26 +101,25 @@ def forget(
     """
     from cli import output  # noqa: PLC0415
     from cli.index import opened_index, the_one_study  # noqa: PLC0415
-    from core.database.forgetting import forget_study  # noqa: PLC0415
-    from core.database.studies import study_by_uid  # noqa: PLC0415
+    from core.log import configure_logging  # noqa: PLC0415
+    from core.settings import LogSettings  # noqa: PLC0415
+    from dicom_node.forgetting import forget_study  # noqa: PLC0415
     from dicom_node.instance_store import InstanceStore  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
+    configure_logging(LogSettings(level="warning"), "forget")
     with opened_index(settings) as database:
         with database.read() as connection:
             uid = the_one_study(connection, study)
         question = f"Delete study {uid} with all its images and reports?"
         if not yes and not typer.confirm(question, err=True):
             raise typer.Exit(FAILURE)
-        with database.write() as connection:
-            row = study_by_uid(connection, uid)
-            gone = forget_study(connection, row.id) if row else None
-    if gone is not None:
         store = InstanceStore(settings.data_dir, settings.store.durable_writes)
-        store.remove(gone.instance_sha256s)
-        store.remove_reports(gone.report_sha256s)
-    count = gone.instances if gone else 0
+        gone = forget_study(database, store, uid, force=force)
     if as_json:
-        output.print_json({"study_instance_uid": uid, "instances": count})
+        output.print_json({"study_instance_uid": uid, **dataclasses.asdict(gone)})
     else:
-        output.messages().print(f"Forgotten: study {uid} with {count} instances.")
+        output.messages().print(
+            f"Forgotten: study {uid}, {gone.instances} instances, {gone.jobs} jobs, "
+            f"{gone.reports} reports."
+        )
