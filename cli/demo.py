@@ -75,8 +75,8 @@ def demo(
             _print_results(place, reports, took_s, keep=keep)
             if given is None:
                 console.print(
-                    "\nThe phantom is drawn, and no patient: its probability shows that "
-                    "the way works, and says nothing of how well the model reads."
+                    "\nThe phantom is drawn, and no patient: its probability shows "
+                    "that the way works, and not how well the model reads."
                 )
     if not all(report.paths for report in reports):
         raise typer.Exit(FAILURE)

@@ -17,6 +17,10 @@ from core.settings import Settings
 __all__ = ["check_data_directory", "check_disk", "check_port", "check_versions"]
 
 
+# PS3.8 Table 9-21: rejected by the service user, calling AE title not recognised.
+_REJECTED_CALLER = "(1/3)"
+
+
 def check_versions() -> Iterator[Check]:
     """Hold what is installed against what this release asks for.
 
@@ -119,6 +123,11 @@ def check_port(settings: Settings) -> Iterator[Check]:
     answer = echo(host, port, called=title, calling=title, timeout_s=5.0)
     if answer.ok:
         yield ok("DICOM port", f"{title} answers C-ECHO on {place}")
+    elif _REJECTED_CALLER in answer.words:
+        yield ok(
+            "DICOM port", f"a node answers on {place}; it rejects this machine, which "
+            "is not in node.allowed_callers",
+        )  # fmt: skip
     else:
         yield fail(
             "DICOM port", f"{place} is taken ({refused}) and no {title} answers there: "
