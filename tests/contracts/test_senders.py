@@ -1,6 +1,8 @@
 """What every sender promises, whatever it speaks."""
 
+import gc
 import time
+import warnings
 from io import BytesIO
 
 import pytest
@@ -16,6 +18,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _sockets_that_pynetdicom_leaves():
+    """Collect them here, so that no other test is blamed for them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(params=[DicomPeer, StowPeer], ids=["C-STORE", "STOW-RS"])

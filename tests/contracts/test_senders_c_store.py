@@ -1,8 +1,10 @@
 """What C-STORE alone must do: contexts, rejections, echo, and sending any files."""
 
+import gc
 import socket
 import threading
 import time
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +28,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _sockets_that_pynetdicom_leaves():
+    """Collect them here, so that no other test is blamed for them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 
 

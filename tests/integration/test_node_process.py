@@ -1,8 +1,10 @@
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +30,16 @@ from dicom_node.senders.c_echo import echo
 from dicom_node.senders.c_store import send_files
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _sockets_that_pynetdicom_leaves():
+    """Collect them here, so that no other test is blamed for them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
 
 STUDY = derived_uid("node test study")
 
