@@ -337,15 +337,12 @@ class Orthanc:
     ----------
     folder
         For its configuration and storage.
-    node_port
-        Where the system listens; known to it as the modality `secondread`.
     """
 
-    def __init__(self, folder: Path, node_port: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.http_port = free_port()
-        modalities = {"secondread": [AE_TITLE, "127.0.0.1", node_port or 1]}
         folder.mkdir(parents=True, exist_ok=True)
         self._configuration = folder / "orthanc.json"
         self._configuration.write_text(
@@ -362,7 +359,8 @@ class Orthanc:
                     "HttpPort": self.http_port,
                     "RemoteAccessAllowed": False,
                     "AuthenticationEnabled": False,
-                    "DicomModalities": modalities,
+                    # For Orthanc's own modality list, filled by REST.
+                    "DicomModalitiesInDatabase": True,
                     "Plugins": [],
                 }
             )
@@ -386,17 +384,18 @@ class Orthanc:
 
     def post(self, path: str, body: bytes | dict[str, Any]) -> Any:
         """Upload a file or start something."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self._url(path), data=data, method="POST")
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        return json.loads(self._send("POST", path, body))
 
-    def instances(self, modality: str) -> list[str]:
-        """Return Orthanc's own ids of its instances of one modality."""
-        found = self.post(
-            "/tools/find", {"Level": "Instance", "Query": {"Modality": modality}}
-        )
-        return [str(one) for one in found]
+    def _send(self, method: str, path: str, body: bytes | dict[str, Any]) -> bytes:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self._url(path), data=data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def know(self, name: str, port: int) -> None:
+        """Add our node to its modalities."""
+        body = {"AET": AE_TITLE, "Host": "127.0.0.1", "Port": port}
+        self._send("PUT", f"/modalities/{name}", body)
 
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.http_port}{path}"
