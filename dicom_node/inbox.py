@@ -61,13 +61,15 @@ class Inbox:
         return count
 
     def entries(self) -> Iterator[InboxEntry]:
-        """Read back every file of the inbox, in no particular order.
+        """Read back every file of the inbox, the first received first.
 
         A file that cannot be read stays where it is and is logged: it was acknowledged,
         so somebody must look at it.
         """
         with storage_errors():
-            paths = list(self.path.glob("*.dcm"))
+            paths = sorted(
+                self.path.glob("*.dcm"), key=lambda path: path.stat().st_mtime_ns
+            )
         for path in paths:
             try:
                 yield read_entry(path)

@@ -1,5 +1,7 @@
 """Promises of the index behind the inbox."""
 
+import hashlib
+import os
 import time
 from pathlib import Path
 
@@ -115,6 +117,25 @@ def test_a_result_of_ours_that_comes_back_is_known_as_such(tmp_path: Path) -> No
 
         assert eventually(lambda: len(node.rows()) == 2)
         assert node.own_results() == {"1.2.1"}
+
+
+def test_of_two_contents_found_in_the_inbox_the_first_received_stays(
+    tmp_path: Path,
+) -> None:
+    settings = settings_for(tmp_path)
+    first, second = Sample(), Sample(pixels=b"\1\2")
+    inbox = Inbox(tmp_path)
+    for age, sample in ((10, second), (20, first)):
+        part = inbox.open(sample.meta)
+        part.write(sample.data_set)
+        path = part.keep()
+        os.utime(path, (time.time() - age, time.time() - age))
+
+    with receiving(settings) as node:
+        assert eventually(lambda: len(node.conflicts()) == 1 and not node.inbox_files())
+        kept = hashlib.sha256(first.data_set).hexdigest()
+        assert node.rows() == {INSTANCE: kept}
+        assert list(node.store.objects()) == [kept]
 
 
 def test_a_hook_that_fails_does_not_stop_the_writer(tmp_path: Path) -> None:
