@@ -4,7 +4,6 @@ import re
 from itertools import chain
 
 import pytest
-from markdown_pages import DOCS, Table, tables
 from pydicom._uid_dict import UID_dictionary
 
 from core import errors
@@ -23,6 +22,7 @@ from dicom_node.guards.messages import _OUTSTANDING
 from dicom_node.guards.server import GuardedServer
 from dicom_node.senders import sender, stow_rs
 from dicom_node.statuses import SUCCESS, answer_for
+from tests.unit.docs.markdown_pages import DOCS, Table, tables
 
 PAGE = DOCS / "conformance.md"
 TEXT = PAGE.read_text()
@@ -49,14 +49,14 @@ def named(uid: str) -> str:
 
 
 def written(value: object) -> str:
-    return (
-        {True: "true", False: "false"}.get(value, f"{value:g}")
-        if isinstance(value, bool | float)
-        else str(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def test_every_transfer_syntax_that_is_accepted_is_listed_in_order_of_preference():
+def test_every_transfer_syntax_that_is_accepted_is_listed_in_order_of_preference() -> (
+    None
+):
     rows = table("#", "Transfer syntax", "UID").rows
 
     assert list(rows) == [
@@ -65,34 +65,34 @@ def test_every_transfer_syntax_that_is_accepted_is_listed_in_order_of_preference
     ]
 
 
-def test_every_storage_class_that_is_accepted_is_listed_and_nothing_else():
+def test_every_storage_class_that_is_accepted_is_listed_and_nothing_else() -> None:
     rows = table("SOP class", "UID").rows
 
     assert list(rows) == [(named(uid), uid) for uid in storage_sop_classes()]
 
 
-def test_verification_is_offered_in_as_many_syntaxes_as_the_page_says():
-    contexts = {cx.abstract_syntax: cx for cx in supported_contexts(())}
+def test_verification_is_offered_in_as_many_syntaxes_as_the_page_says() -> None:
+    contexts = {str(cx.abstract_syntax): cx for cx in supported_contexts(())}
 
     assert f"| Verification, {VERIFICATION} | the first three of" in TEXT
     assert len(contexts[VERIFICATION].transfer_syntax) == 3
 
 
-def test_the_report_classes_of_the_page_are_those_that_can_be_configured():
+def test_the_report_classes_of_the_page_are_those_that_can_be_configured() -> None:
     rows = table("Network service", "SOP class").rows
     listed = {row[1].rsplit(" ", 1)[1] for row in rows if row[0] == "Transfer: reports"}
 
     assert listed == set(REPORT_CLASS_UIDS.values())
 
 
-def test_the_implementation_is_named_as_in_the_code():
-    rows = dict(table("", "", heading="General").rows)
+def test_the_implementation_is_named_as_in_the_code() -> None:
+    rows = {row[0]: row[1] for row in table("", "", heading="General").rows}
 
     assert rows["Implementation class UID"] == IMPLEMENTATION_CLASS_UID
     assert rows["Implementation version name"] == IMPLEMENTATION_VERSION_NAME
 
 
-def test_the_association_policies_are_those_of_the_code():
+def test_the_association_policies_are_those_of_the_code() -> None:
     node = Settings().node
     policies = {
         row[0]: row[1] for row in table("Association policy", "as acceptor").rows
@@ -110,7 +110,7 @@ def test_the_association_policies_are_those_of_the_code():
     assert re.search(rf"association carries up to {ROUND} reports", TEXT)
 
 
-def test_the_answers_to_c_store_are_those_of_the_one_table():
+def test_the_answers_to_c_store_are_those_of_the_one_table() -> None:
     listed = column(table("Service status", "Status code"), "Status code")
     kinds = [
         kind
@@ -135,7 +135,7 @@ def _made(kind: type[errors.SecondreadError]) -> errors.SecondreadError:
     return kind("message")
 
 
-def test_what_a_peers_status_leads_to_is_that_of_the_senders_table():
+def test_what_a_peers_status_leads_to_is_that_of_the_senders_table() -> None:
     told = {row[0]: row[2] for row in table("Status", "Meaning", "Behaviour").rows}
     numbers = {span: outcome for span, outcome in told.items() if span[0] in "0ABCF"}
     default = told["any other"]
@@ -156,7 +156,7 @@ def _looked_up(spans: dict[str, str], status: int, default: str) -> str:
 @pytest.mark.parametrize(
     "status", [200, 201, 202, 204, 302, 418, 500, *range(400, 430)]
 )
-def test_what_an_http_status_leads_to_is_that_of_stow(status: int):
+def test_what_an_http_status_leads_to_is_that_of_stow(status: int) -> None:
     told = {row[0]: row[2] for row in table("HTTP status", "Meaning").rows}
     others = {3: "any other 3xx", 4: "any other 4xx"}
     row = told.get(str(status)) or told[others.get(status // 100, "any other")]
@@ -164,13 +164,13 @@ def test_what_an_http_status_leads_to_is_that_of_stow(status: int):
     assert row == stow_rs._answer_for_response(status, b"").outcome.value
 
 
-def test_every_http_status_with_words_of_its_own_is_listed():
+def test_every_http_status_with_words_of_its_own_is_listed() -> None:
     listed = set(column(table("HTTP status", "Meaning"), "HTTP status"))
 
     assert {str(status) for status in stow_rs._HTTP_WORDS} <= listed
 
 
-def test_the_rejections_are_those_of_the_node():
+def test_the_rejections_are_those_of_the_node() -> None:
     listed = column(table("Result/source/diagnostic"), "Result/source/diagnostic")
     known = {
         f"{one.result}/{one.source}/{one.diagnostic}"
@@ -181,7 +181,7 @@ def test_the_rejections_are_those_of_the_node():
     assert set(chain.from_iterable(cell.split(", ") for cell in listed)) == known
 
 
-def test_each_default_is_the_setting_s():
+def test_each_default_is_the_setting_s() -> None:
     values = Settings().model_dump()
     rows = table("Setting", "Default", "Unit").rows
     assert len(rows) > 20
@@ -193,13 +193,13 @@ def test_each_default_is_the_setting_s():
         assert told.split(":")[0] == (words or written(default)), name
 
 
-def test_every_setting_of_the_node_is_listed():
+def test_every_setting_of_the_node_is_listed() -> None:
     listed = {name.strip("`") for name, *_ in table("Setting", "Default", "Unit").rows}
 
     assert {f"node.{name}" for name in type(Settings().node).model_fields} <= listed
 
 
-def test_the_defaults_of_a_destination_are_the_settings():
+def test_the_defaults_of_a_destination_are_the_settings() -> None:
     made = DestinationSettings(name="pacs")
     (destination,) = (one for one in TABLES if one.columns == ("Setting", "Default"))
 
@@ -208,7 +208,7 @@ def test_the_defaults_of_a_destination_are_the_settings():
         assert told.split(":")[0] == ("unset" if value is None else written(value))
 
 
-def test_the_delays_in_the_text_are_the_settings():
+def test_the_delays_in_the_text_are_the_settings() -> None:
     delivery = Settings().delivery
 
     assert (

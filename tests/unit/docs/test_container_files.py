@@ -7,19 +7,20 @@ import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 import typer
-from markdown_pages import ROOT
 
 from cli.main import app
 from core.settings import Settings
+from tests.unit.docs.markdown_pages import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
-def test_every_package_is_copied_into_the_image():
+def test_every_package_is_copied_into_the_image() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
@@ -30,12 +31,12 @@ def test_every_package_is_copied_into_the_image():
     assert not set(packages) & set(ignored)
 
 
-def test_the_image_opens_the_port_that_is_the_default():
+def test_the_image_opens_the_port_that_is_the_default() -> None:
     assert f"EXPOSE {Settings().node.port}\n" in DOCKERFILE
     assert f'"{Settings().node.port}:{Settings().node.port}"' in COMPOSE
 
 
-def test_the_compose_file_passes_its_schema():
+def test_the_compose_file_passes_its_schema() -> None:
     if find_spec("check_jsonschema") is None:
         pytest.skip("check-jsonschema is not installed")
 
@@ -57,9 +58,10 @@ def test_the_compose_file_passes_its_schema():
     ],
     ids=" ".join,
 )
-def test_each_command_of_the_containers_exists(arguments):
+def test_each_command_of_the_containers_exists(arguments: list[str]) -> None:
     words = [word for word in arguments if word not in {"CMD", "secondread"}]
-    command = typer.main.get_command(app).commands[words[0]]
+    program: Any = typer.main.get_command(app)
+    command = program.commands[words[0]]
     options = {name for one in command.params for name in one.opts}
 
     assert {word for word in words if word.startswith("-")} <= options, shlex.join(
@@ -67,7 +69,7 @@ def test_each_command_of_the_containers_exists(arguments):
     )
 
 
-def test_the_settings_of_the_containers_exist():
+def test_the_settings_of_the_containers_exist() -> None:
     names = re.findall(r"SECONDREAD_(\w+?)__(\w+):", COMPOSE)
     assert names
 

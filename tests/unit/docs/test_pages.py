@@ -3,13 +3,22 @@
 import re
 import shlex
 import subprocess
+from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
-from markdown_pages import DOCS, README, ROOT, anchors, code_of, links, pages
 
 from cli.main import app
+from tests.unit.docs.markdown_pages import (
+    DOCS,
+    README,
+    ROOT,
+    anchors,
+    code_of,
+    links,
+    pages,
+)
 
 COMMAND_LINE = re.compile(r"(?:^|[\s/(])secondread((?: +[^\s#|;&)]+)+)")
 # What stands after `secondread` in these is no command.
@@ -30,7 +39,7 @@ def _command_lines() -> list[str]:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_each_relative_link_leads_to_a_file_and_to_its_heading(page):
+def test_each_relative_link_leads_to_a_file_and_to_its_heading(page: Path) -> None:
     broken = []
     for link in links(page):
         if re.match(r"[a-z]+:", link):
@@ -43,7 +52,7 @@ def test_each_relative_link_leads_to_a_file_and_to_its_heading(page):
     assert not broken
 
 
-def test_every_page_is_reached_by_links_from_the_readme():
+def test_every_page_is_reached_by_links_from_the_readme() -> None:
     reached, waiting = set(), [README]
     while waiting:
         page = waiting.pop()
@@ -59,15 +68,15 @@ def test_every_page_is_reached_by_links_from_the_readme():
     assert not set(DOCS.rglob("*.md")) - reached
 
 
-def test_the_search_for_commands_finds_them():
+def test_the_search_for_commands_finds_them() -> None:
     assert len(_command_lines()) > 40
     assert any("rules test FILE" in line for line in _command_lines())
 
 
 @pytest.mark.parametrize("line", _command_lines())
-def test_each_command_that_is_named_exists_with_its_options(line):
+def test_each_command_that_is_named_exists_with_its_options(line: str) -> None:
     words = shlex.split(line.partition(": ")[2], comments=True)
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
 
     while words and hasattr(command, "commands"):
         word = words.pop(0)
@@ -80,16 +89,16 @@ def test_each_command_that_is_named_exists_with_its_options(line):
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= {
         *options
     }
-    assert isinstance(command, click.Command) or command.callback
+    assert callable(command.callback)
 
 
-def test_the_changelog_tells_what_is_not_released_yet():
+def test_the_changelog_tells_what_is_not_released_yet() -> None:
     lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
 
     assert next(line for line in lines if line.startswith("## ")) == "## Unreleased"
 
 
-def test_ci_runs_the_test_command_of_the_readme():
+def test_ci_runs_the_test_command_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     (extraction,) = re.findall(r"^test_command=\$\((.*)\)$", script, re.MULTILINE)
     between = README.read_text().split("<!-- test command -->")[1].split("<!-- end -->")
