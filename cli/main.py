@@ -23,11 +23,11 @@ from cli import (
     show,
     studies,
 )
-from core.errors import InternalError, SecondreadError
+from core.errors import IllegalTransition, InternalError, SecondreadError
 
 __all__ = ["app", "main"]
 
-_DEBUG_VARIABLE = "SECONDREAD_TRACEBACK"
+_DEBUG_OPTION = "--debug"
 _SERVICE, _LOOK, _NETWORK, _CARE = "Run", "Look and act", "Talk DICOM", "Check"
 
 app = typer.Typer(
@@ -58,8 +58,9 @@ def secondread(
             help="Print the version.",
         ),
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where in the program an error arose.")
+    _debug: Annotated[
+        bool,
+        typer.Option(_DEBUG_OPTION, help="Show where in the program an error arose."),
     ] = False,
 ) -> None:
     """Give every imaging study a second read: DICOM in, CNN inference, a report out.
@@ -70,8 +71,6 @@ def secondread(
     Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 a broker, database
     or peer does not answer.
     """
-    if debug:
-        os.environ[_DEBUG_VARIABLE] = "1"
 
 
 app.command(rich_help_panel=_SERVICE)(demo.demo)
@@ -104,14 +103,19 @@ def main() -> int:
     except SystemExit as end:
         return _status(end)
     except SecondreadError as error:
-        if os.environ.get(_DEBUG_VARIABLE):
+        if _debugging():
             raise
         return _told(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
-        if os.environ.get(_DEBUG_VARIABLE):
+        if _debugging():
             raise
         return _bug(error)
     return 0
+
+
+def _debugging() -> bool:
+    # Asked of the arguments themselves: the error may be in reading them.
+    return _DEBUG_OPTION in sys.argv
 
 
 def _status(end: SystemExit) -> int:
@@ -124,7 +128,7 @@ def _told(error: SecondreadError) -> int:
     from cli.exit_codes import exit_code_of  # noqa: PLC0415
 
     sys.stderr.write(f"secondread: {error}\n")
-    if isinstance(error, InternalError):
+    if isinstance(error, InternalError) and not isinstance(error, IllegalTransition):
         sys.stderr.write("This should not happen; run it again with --debug.\n")
     return exit_code_of(error)
 

@@ -187,6 +187,7 @@ class Supervisor:
         for part in self._parts:
             if not part.stop(within_s=0):
                 get_log().warning("part_killed", name=part.name)
+        self._pump(0)
         if self._broker_part is not None:
             self._broker_part.ask_to_stop()
             self._broker_part.stop(within_s=_BROKER_STOP_S)

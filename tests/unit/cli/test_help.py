@@ -161,7 +161,7 @@ def test_debug_shows_where_an_error_arose(monkeypatch):
         raise errors.OperatorError("no")
 
     monkeypatch.setattr(entry, "app", broken)
-    monkeypatch.setenv("SECONDREAD_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["secondread", "--debug", "studies"])
 
     with pytest.raises(errors.OperatorError):
         entry.main()
