@@ -13,10 +13,13 @@ from core.errors import IllegalTransition
 
 __all__ = [
     "DELIVERY_TRANSITIONS",
+    "FAILURE_REPORT_CLAIMED",
+    "FAILURE_REPORT_LOST",
     "JOB_TRANSITIONS",
     "STUDY_TRANSITIONS",
     "DeliveryEvent",
     "DeliveryState",
+    "FailureReport",
     "JobEvent",
     "JobState",
     "StudyEvent",
@@ -84,6 +87,29 @@ class DeliveryEvent(StrEnum):
     FAIL = "fail"
     RETRY = "retry"
     GIVE_UP = "give up"
+
+
+class FailureReport(StrEnum):
+    """How far the report is that tells of a failed job.
+
+    It is tried twice and no more: the study may be poison for its writer, too.
+    """
+
+    PENDING = "pending"
+    WRITING = "writing"
+    PENDING_AGAIN = "pending again"
+    WRITING_AGAIN = "writing again"
+
+
+FAILURE_REPORT_CLAIMED: Mapping[FailureReport, FailureReport] = {
+    FailureReport.PENDING: FailureReport.WRITING,
+    FailureReport.PENDING_AGAIN: FailureReport.WRITING_AGAIN,
+}
+
+FAILURE_REPORT_LOST: Mapping[FailureReport, FailureReport | None] = {
+    FailureReport.WRITING: FailureReport.PENDING_AGAIN,
+    FailureReport.WRITING_AGAIN: None,
+}
 
 
 STUDY_TRANSITIONS: Mapping[tuple[StudyState, StudyEvent], StudyState] = {

@@ -39,6 +39,7 @@ _NOT_OFFERED = frozenset(
         "1.2.840.10008.1.2.1.99",
         "1.2.840.10008.1.2.4.95",
         "1.2.840.10008.1.2.4.205",
+        "1.2.840.10008.1.2.8.1",
         # No data sets: MIME and XML encapsulation, Papyrus, real-time video streams.
         "1.2.840.10008.1.2.6.1",
         "1.2.840.10008.1.2.6.2",
@@ -80,7 +81,7 @@ def storage_sop_classes() -> tuple[str, ...]:
         for uid, (name, kind, *_) in UID_dictionary.items()
         if kind == "SOP Class"
         and "Storage" in name
-        and not name.startswith("Storage Commitment")
+        and not name.startswith(("Storage Commitment", "Media Storage Directory"))
         and uid_to_service_class(uid) is not NonPatientObjectStorageServiceClass
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
@@ -75,7 +75,7 @@ class SeriesHeader:
             return bool(element.value.strip(b" \0"))
         return bool(element.value) or element.value == 0
 
-    def _element(self, tag: int) -> object | None:
+    def _element(self, tag: int) -> DataElement | RawDataElement | None:
         # `get_item` leaves the element raw: nothing of the peer's is parsed here.
         return self.dataset.get_item(tag) if tag in self.dataset else None
 

@@ -136,7 +136,11 @@ class JobRunner:
     def _run_with(self, process: ReadingProcess, job_id: int) -> None:
         with self._database.write() as connection:
             held = jobs.claim(connection, job_id, worker=self._name)
-            failed = None if held else jobs.claim_failure_report(connection, job_id)
+            failed = (
+                None
+                if held
+                else jobs.claim_failure_report(connection, job_id, worker=self._name)
+            )
         if failed is not None:
             self._report_failure(failed, process)
         if held is None:
@@ -278,28 +282,24 @@ class JobRunner:
             documents.append((new, self._readers_of(summary.sop_class_uid, names)))
         return documents
 
-    def _report_failure(self, job: JobRow, process: ReadingProcess) -> None:
-        """Write the report of a failed job; tried once, for the study may be poison."""
+    def _report_failure(self, held: Claim, process: ReadingProcess) -> None:
+        """Write the report of a failed job; it may fail as well, and is tried twice."""
         try:
-            reading = Failed(
-                algorithm=AlgorithmIdentity(
-                    name=job.model,
-                    version=job.model_version,
-                    manufacturer="secondread",
-                    weights_sha256="",
-                    bundle_sha256=job.bundle_sha256,
-                ),
-                images=(),
-                reason=job.reason or "unknown",
-                explanation=job.explanation or "",
-            )
             documents = self._write_report(
-                job, reading, "failure", process, self._ticker(lambda: True)
+                held.job,
+                _failure(held.job),
+                "failure",
+                process,
+                self._ticker(lambda: self._beat(held)),
             )
             with self._database.write() as connection:
-                jobs.store_failure_report(connection, job, documents)
+                jobs.store_failure_report(connection, held, documents)
         except SecondreadError as error:
-            get_log().error("failure_report_failed", job_id=job.id, reason=str(error))
+            get_log().error(
+                "failure_report_failed", job_id=held.job_id, reason=str(error)
+            )
+            with self._database.write() as connection:
+                jobs.release_failure_report(connection, held.job_id, held.lease_token)
 
     def _end_attempt(self, held: Claim, error: AttemptFailed) -> None:
         stopped = error.reason == "stopped"
@@ -383,6 +383,21 @@ def _new_report(
         sha256=summary.sha256,
         bytes=summary.bytes,
         predecessor_id=predecessor_id,
+    )
+
+
+def _failure(job: JobRow) -> Failed:
+    return Failed(
+        algorithm=AlgorithmIdentity(
+            name=job.model,
+            version=job.model_version,
+            manufacturer="secondread",
+            weights_sha256="",
+            bundle_sha256=job.bundle_sha256,
+        ),
+        images=(),
+        reason=job.reason or "unknown",
+        explanation=job.explanation or "",
     )
 
 

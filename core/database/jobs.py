@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database import deliveries, events, outbox
@@ -20,7 +20,14 @@ from core.database.reports import NewReport, add_report
 from core.database.schema import job
 from core.database.schema import outbox as outbox_table
 from core.errors import IllegalTransition
-from core.lifecycle import JOB_TRANSITIONS, JobEvent, JobState
+from core.lifecycle import (
+    FAILURE_REPORT_CLAIMED,
+    FAILURE_REPORT_LOST,
+    JOB_TRANSITIONS,
+    FailureReport,
+    JobEvent,
+    JobState,
+)
 from core.settings import Priority
 
 __all__ = [
@@ -39,6 +46,7 @@ __all__ = [
     "job_by_id",
     "jobs_of_study",
     "leases",
+    "release_failure_report",
     "retry",
     "set_child",
     "store_failure_report",
@@ -264,7 +272,8 @@ def commit_reading(
         timings=dict(timings),
         reason=None,
         explanation=None,
-        inferred_at=time.time(),
+        # Part of the report: writing it again must give the same bytes.
+        inferred_at=func.coalesce(job.c.inferred_at, time.time()),
     )
     if committed:
         _note(connection, held, "read", outcome)
@@ -347,6 +356,9 @@ def give_back(
     row = job_by_id(connection, job_id)
     if row is None or row.lease_token != lease_token:
         return None
+    if row.state is JobState.FAILED:
+        release_failure_report(connection, job_id, lease_token)
+        return None
     attempts = row.attempts if count_attempt else row.attempts - 1
     if attempts >= maximum_attempts:
         return fail(
@@ -394,7 +406,7 @@ def fail(
         reason=reason,
         explanation=explanation,
         outcome="failed",
-        failure_report="pending" if report_failure else None,
+        failure_report=FailureReport.PENDING.value if report_failure else None,
         child_pid=None,
         finished_at=time.time(),
     )
@@ -408,38 +420,68 @@ def fail(
     return JobState.FAILED
 
 
-def claim_failure_report(connection: Connection, job_id: int) -> JobRow | None:
-    """Take the right to write a failed job's report; it is given only once."""
-    taken = connection.execute(
-        update(job)
-        .where(
-            job.c.id == job_id,
-            job.c.state == JobState.FAILED.value,
-            job.c.failure_report == "pending",
+def claim_failure_report(
+    connection: Connection, job_id: int, *, worker: str
+) -> Claim | None:
+    """Take the right to write a failed job's report, under a lease like any job's."""
+    token = secrets.token_hex(16)
+    for before, after in FAILURE_REPORT_CLAIMED.items():
+        taken = connection.execute(
+            update(job)
+            .where(
+                job.c.id == job_id,
+                job.c.state == JobState.FAILED.value,
+                job.c.failure_report == before.value,
+            )
+            .values(
+                failure_report=after.value,
+                lease_token=token,
+                heartbeat=0,
+                worker=worker,
+            )
         )
-        .values(failure_report="started")
-    )
-    return job_by_id(connection, job_id) if taken.rowcount == 1 else None
+        row = job_by_id(connection, job_id) if taken.rowcount == 1 else None
+        if row is not None:
+            return Claim(job_id, token, row)
+    return None
 
 
 def store_failure_report(
-    connection: Connection,
-    failed: JobRow,
-    documents: Documents,
+    connection: Connection, held: Claim, documents: Documents
 ) -> bool:
     """Keep the report of a failure, unless the job was retried meanwhile."""
     still = connection.execute(
         update(job)
         .where(
-            job.c.id == failed.id,
+            job.c.id == held.job_id,
             job.c.state == JobState.FAILED.value,
-            job.c.failure_report == "started",
+            job.c.lease_token == held.lease_token,
         )
-        .values(failure_report=None)
+        .values(failure_report=None, lease_token=None)
     )
     if still.rowcount != 1:
         return False
-    _add_documents(connection, failed, documents)
+    _add_documents(connection, held.job, documents)
+    return True
+
+
+def release_failure_report(
+    connection: Connection, job_id: int, lease_token: str
+) -> bool:
+    """Give a failure's report back unwritten: once it is tried again, then left."""
+    row = job_by_id(connection, job_id)
+    if row is None or row.lease_token != lease_token or row.failure_report is None:
+        return False
+    left = FAILURE_REPORT_LOST[FailureReport(row.failure_report)]
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.lease_token == lease_token)
+        .values(failure_report=left.value if left else None, lease_token=None)
+    )
+    if left is None:
+        events.record(connection, row.study_id, "no report of failure", job_id=job_id)
+    else:
+        outbox.add(connection, job_id)
     return True
 
 
@@ -488,10 +530,10 @@ def dismiss(connection: Connection, job_id: int) -> None:
 
 
 def leases(connection: Connection) -> list[Beat]:
-    """List the leases of all claimed jobs, for the sweep."""
+    """List the leases of all claimed jobs and failure reports, for the sweep."""
     rows = connection.execute(
         select(job.c.id, job.c.lease_token, job.c.heartbeat, job.c.attempts).where(
-            job.c.state.in_([JobState.RUNNING.value, JobState.INFERRED.value])
+            job.c.lease_token.is_not(None)
         )
     )
     return [Beat(*row) for row in rows]

@@ -7,10 +7,10 @@ costs one sweep, and nothing that receives images ever waits for the broker.
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from core.database.schema import job, outbox
-from core.lifecycle import JobState
+from core.lifecycle import FailureReport, JobState
 from core.settings import Priority
 
 __all__ = ["Announcement", "add", "mark_published", "republish_stale", "unpublished"]
@@ -53,14 +53,23 @@ def mark_published(connection: Connection, announcement_id: int) -> None:
 
 
 def republish_stale(connection: Connection, *, older_than_s: float) -> int:
-    """Announce again every queued job whose last message is older than `older_than_s`.
+    """Announce again every waiting job whose last message is older than that.
 
     Returns
     -------
     How many jobs will be announced again.
     """
     now = time.time()
-    waiting = select(job.c.id).where(job.c.state == JobState.QUEUED.value)
+    unwritten = [FailureReport.PENDING.value, FailureReport.PENDING_AGAIN.value]
+    waiting = select(job.c.id).where(
+        or_(
+            job.c.state == JobState.QUEUED.value,
+            and_(
+                job.c.state == JobState.FAILED.value,
+                job.c.failure_report.in_(unwritten),
+            ),
+        )
+    )
     rows = connection.execute(
         select(outbox.c.job_id)
         .where(outbox.c.job_id.in_(waiting), outbox.c.published_at < now - older_than_s)

@@ -156,7 +156,7 @@ job = Table(
     Column("reading", Text),
     Column("outcome", String(16)),
     Column("timings", JSON),
-    # `pending`, `started` or null: the report that tells of a failure is tried once.
+    # How far the report that tells of a failure is (core.lifecycle.FailureReport).
     Column("failure_report", String(16)),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),

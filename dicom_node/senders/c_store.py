@@ -1,7 +1,8 @@
 """C-STORE as its user: reports to an archive, and any files for `secondread send`.
 
 The bytes of the stored file are sent as they are. So every resend of a report is the
-same report, byte for byte, which is what makes resending harmless.
+same report, byte for byte, which is what makes resending harmless. A peer that knows
+the default transfer syntax only (PS3.5 10.1) gets the same elements in that one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config
 from pynetdicom.association import Association
 
@@ -34,6 +37,7 @@ __all__ = ["CStoreSender", "FileResult", "send_files"]
 
 # PS3.8 9.3.2.2: context ids are odd numbers from 1 to 255.
 MAXIMUM_CONTEXTS = 128
+_MEDIUM_PRIORITY = 0  # PS3.7 9.1.1.1.5
 # A slow line may need longer for a large object than the longest silence.
 SLOWEST_BYTES_PER_S = 1_000_000
 
@@ -49,8 +53,11 @@ class _Outgoing:
     transfer_syntax_uid: str
 
     @property
-    def pair(self) -> tuple[str, str]:
-        return self.sop_class_uid, self.transfer_syntax_uid
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """What to propose: the file's own syntax, and the default one if it can be."""
+        own = (self.sop_class_uid, self.transfer_syntax_uid)
+        default = (self.sop_class_uid, ImplicitVRLittleEndian)
+        return (own, default) if own[1] == ExplicitVRLittleEndian else (own,)
 
 
 class CStoreSender:
@@ -158,18 +165,20 @@ def _batches(files: Sequence[_Outgoing]) -> Iterator[list[_Outgoing]]:
     batch: list[_Outgoing] = []
     pairs: set[tuple[str, str]] = set()
     for file in files:
-        if len(pairs | {file.pair}) > MAXIMUM_CONTEXTS:
+        if len(pairs.union(file.pairs)) > MAXIMUM_CONTEXTS:
             yield batch
             batch, pairs = [], set()
         batch.append(file)
-        pairs.add(file.pair)
+        pairs.update(file.pairs)
     if batch:
         yield batch
 
 
 def _store(peer: Peer, files: Sequence[_Outgoing]) -> Iterator[Answer]:
     """Send files over one association, or over a second one if the first breaks."""
-    contexts = contexts_for(dict.fromkeys(file.pair for file in files))
+    contexts = contexts_for(
+        dict.fromkeys(pair for file in files for pair in file.pairs)
+    )
     association: Association | None = None
     message_ids = count(1)
     breaks = 0
@@ -221,7 +230,11 @@ def _send_one(
         association.dimse_timeout = (
             peer.timeout_s + file.path.stat().st_size / SLOWEST_BYTES_PER_S
         )
-        return association.send_c_store(file.path, msg_id=message_id)
+        return association.send_c_store(
+            _as_accepted(association, file),
+            msg_id=message_id,
+            priority=_MEDIUM_PRIORITY,
+        )
     except ValueError:
         return Answer(
             Outcome.REFUSED,
@@ -232,3 +245,18 @@ def _send_one(
         return Answer(Outcome.UNAVAILABLE, f"cannot be read: {error.strerror}")
     except RuntimeError:
         return Dataset()  # it ended before the request was on its way
+
+
+def _as_accepted(association: Association, file: _Outgoing) -> Path | Dataset:
+    """Return the file itself if its own syntax was accepted, else what was read of it.
+
+    pynetdicom writes a data set in the syntax of the context it finds for it.
+    """
+    accepted = {
+        (context.abstract_syntax, context.transfer_syntax[0])
+        for context in association.accepted_contexts
+    }
+    own, *others = file.pairs
+    if own in accepted or not accepted.intersection(others):
+        return file.path
+    return dcmread(file.path)

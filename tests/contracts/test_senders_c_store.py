@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
@@ -222,7 +226,8 @@ def test_more_classes_than_contexts_go_over_several_associations(any_peer, tmp_p
     results = send(paths, port)
 
     assert [result for result in results if not result.ok] == []
-    assert (len(received), len(connections)) == (200, 2)
+    # Uncompressed classes take two contexts each: their own syntax and the default one.
+    assert (len(received), len(connections)) == (200, 3)
 
 
 def test_what_is_no_dicom_file_is_told_and_the_rest_is_sent(any_peer, tmp_path):
@@ -291,3 +296,29 @@ def test_a_peers_words_bring_no_control_characters_and_have_an_end():
 
     assert answer.words.isprintable()
     assert len(answer.words) < 300
+
+
+def test_a_peer_of_the_default_transfer_syntax_only_gets_the_report_in_that(tmp_path):
+    received: list[tuple[str, str]] = []
+    entity = AE(ae_title="OLD")
+    entity.add_supported_context(SR_3D, [ImplicitVRLittleEndian])
+
+    def store(event: evt.Event) -> int:
+        received.append(
+            (event.context.transfer_syntax, str(event.dataset.SOPInstanceUID))
+        )
+        return 0x0000
+
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    try:
+        port = server.server_address[1]
+        sender = CStoreSender(Peer("127.0.0.1", port, "OLD", "SECONDREAD", 5.0))
+        (answer,) = sender.send([report(tmp_path / "r.dcm")])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+    assert answer.outcome is Outcome.ACCEPTED
+    assert received == [(ImplicitVRLittleEndian, "1.2.3")]

@@ -39,7 +39,7 @@ def test_every_fault_point_in_the_code_has_a_listed_name_and_every_name_a_place(
         for room in ("core", "dicom_node", "worker", "models", "cli")
         for path in (ROOT / room).rglob("*.py")
         if path.name != "faults.py"
-        for name in re.findall(r'fault\(\s*"([^"]+)"', path.read_text())
+        for name in re.findall(r'\bfault\(\s*"([^"]+)"', path.read_text())
     }
 
     assert used == NAMES

@@ -156,34 +156,90 @@ def test_an_attempt_that_we_ended_ourselves_is_not_counted(database, queued_job)
     assert job(database, queued_job).attempts == 0
 
 
-def test_the_report_of_a_failure_is_tried_once(database, queued_job):
+@pytest.fixture
+def failed_job(database, queued_job):
     for _ in range(3):
         give_back(database, claim(database, queued_job))
+    return queued_job
+
+
+def claim_failure_report(database, job_id):
+    with database.write() as connection:
+        return jobs.claim_failure_report(connection, job_id, worker="w1")
+
+
+def test_the_report_of_a_failure_is_written_by_one_worker_only(database, failed_job):
+    first = claim_failure_report(database, failed_job)
+    second = claim_failure_report(database, failed_job)
 
     with database.write() as connection:
-        first = jobs.claim_failure_report(connection, queued_job)
-        second = jobs.claim_failure_report(connection, queued_job)
         stored = jobs.store_failure_report(
-            connection, first, [(document(first, kind="failure"), ())]
+            connection, first, [(document(first.job, kind="failure"), ())]
         )
 
-    assert first is not None
     assert second is None
     assert stored
+    assert job(database, failed_job).failure_report is None
 
 
-def test_a_late_failure_report_is_not_stored_over_a_retry(database, queued_job):
-    for _ in range(3):
-        give_back(database, claim(database, queued_job))
+def test_a_failures_report_whose_writer_died_is_tried_once_more_and_then_left(
+    database, failed_job
+):
+    for expected in ("pending again", None):
+        held = claim_failure_report(database, failed_job)
+        assert held.lease_token in [beat.lease_token for beat in leases(database)]
+        give_back(database, held)  # what the sweep does with a dead lease
+        assert job(database, failed_job).failure_report == expected
+
+    assert claim_failure_report(database, failed_job) is None
+    assert job(database, failed_job).state is JobState.FAILED
+
+
+def leases(database):
+    with database.read() as connection:
+        return jobs.leases(connection)
+
+
+def test_a_failures_report_whose_message_was_lost_is_announced_again(
+    database, failed_job
+):
     with database.write() as connection:
-        taken = jobs.claim_failure_report(connection, queued_job)
-        jobs.retry(connection, queued_job)
+        for entry in outbox.unpublished(connection):
+            outbox.mark_published(connection, entry.id)
+
+        assert outbox.republish_stale(connection, older_than_s=-1) == 1
+
+
+def test_a_late_failure_report_is_not_stored_over_a_retry(database, failed_job):
+    taken = claim_failure_report(database, failed_job)
+    with database.write() as connection:
+        jobs.retry(connection, failed_job)
 
         stored = jobs.store_failure_report(
-            connection, taken, [(document(taken, kind="failure"), ())]
+            connection, taken, [(document(taken.job, kind="failure"), ())]
         )
 
     assert not stored
+
+
+def test_the_time_in_a_report_stays_when_the_report_is_written_again(
+    database, queued_job
+):
+    held = claim(database, queued_job)
+    with database.write() as connection:
+        jobs.commit_reading(
+            connection, held, reading="{}", outcome="analysed", timings={}
+        )
+    first = job(database, queued_job).inferred_at
+    give_back(database, held)
+
+    again = claim(database, queued_job)
+    with database.write() as connection:
+        jobs.commit_reading(
+            connection, again, reading="{}", outcome="analysed", timings={}
+        )
+
+    assert job(database, queued_job).inferred_at == first
 
 
 def test_a_retry_starts_the_count_again_and_announces_the_job(database, queued_job):
