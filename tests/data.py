@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,12 @@ def read_instance(path: Path) -> Instance:
     A file without preamble or File Meta Information is sent in the syntax that its
     first element shows.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd in a real file is sent as it is
+        return _read_instance(path)
+
+
+def _read_instance(path: Path) -> Instance:
     data = path.read_bytes()
     file = DicomBytesIO(data)
     read_preamble(file, force=True)

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,27 +118,49 @@ def send(
     pairs = sorted({(one.sop_class_uid, one.transfer_syntax_uid) for one in instances})
     for sop_class, syntax in pairs:
         entity.add_requested_context(sop_class, syntax)
-    association = entity.associate("127.0.0.1", port, ae_title=called)
+    sockets: list[Any] = []
+    association = entity.associate(
+        "127.0.0.1",
+        port,
+        ae_title=called,
+        evt_handlers=[
+            (evt.EVT_CONN_OPEN, lambda event: sockets.append(event.assoc.dul.socket))
+        ],
+    )
+    try:
+        return _send_all(association, instances, ledger)
+    finally:
+        if association.is_established:
+            association.release()
+        # pynetdicom leaves it open where the peer was the first to go.
+        for connection in sockets:
+            if connection is not None and connection.socket is not None:
+                connection.socket.close()
+
+
+def _send_all(
+    association: Any, instances: Sequence[Instance], ledger: Ledger
+) -> Ledger:
     if not association.is_established:
+        if association.rejected_contexts:
+            ledger.not_negotiated += instances
         return ledger
     contexts = {
         (context.abstract_syntax, context.transfer_syntax[0]): context.context_id
         for context in association.accepted_contexts
     }
-    try:
-        for number, instance in enumerate(instances, start=1):
-            pair = (instance.sop_class_uid, instance.transfer_syntax_uid)
-            if pair not in contexts:
-                ledger.not_negotiated.append(instance)
-                continue
-            line = Sent(instance)
-            ledger.lines.append(line)
+    for number, instance in enumerate(instances, start=1):
+        pair = (instance.sop_class_uid, instance.transfer_syntax_uid)
+        if pair not in contexts:
+            ledger.not_negotiated.append(instance)
+            continue
+        line = Sent(instance)
+        ledger.lines.append(line)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a wrong UID is sent as it is
             line.status = _store(association, contexts[pair], number, instance)
-            if not association.is_established:
-                break
-    finally:
-        if association.is_established:
-            association.release()
+        if not association.is_established:
+            break
     return ledger
 
 

@@ -29,7 +29,9 @@ WAITS_FOR_ALL = f"""
 calling_ae_title = "SENDER"
 minimum_instances = {INSTANCES}
 """
-IN_MID_INFERENCE = "worker.mid_infer:sleep=5"
+# In the first two readings of each process, so that another study in between changes
+# nothing.
+IN_MID_INFERENCE = "worker.mid_infer:sleep=5,worker.mid_infer:sleep=5:2"
 
 
 @dataclass
