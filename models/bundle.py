@@ -18,11 +18,13 @@ from core.errors import InvalidBundle
 from models.archive import check_keras_archive
 from models.golden import GOLDEN_NAME, GoldenCases, read_golden_cases
 from models.manifest import FORMAT, Manifest
+from models.scope.guard import SCOPE_NAME, ScopeGuard, read_guard
 from models.specification import (
     AppliesTo,
     InputSpecification,
     OutputSpecification,
     RuntimeHints,
+    ScopeSpecification,
 )
 
 __all__ = [
@@ -63,6 +65,8 @@ class Bundle:
     weights_sha256: str
     bundle_sha256: str
     """Over the manifest, which holds the hash of every other file."""
+    scope: ScopeSpecification | None = None
+    """How far an image may lie from the training images; None: not looked at."""
 
     @property
     def weights_path(self) -> Path:
@@ -88,6 +92,8 @@ class Bundle:
             if output.uncertain_band:
                 low, high = output.uncertain_band
                 parameters.append(f"{name}: undetermined from {low:g} to {high:g}")
+        if self.scope is not None:
+            parameters.append(f"scope: largest distance={self.scope.limit:g}")
         return AlgorithmIdentity(
             name=self.name,
             version=self.version,
@@ -101,8 +107,17 @@ class Bundle:
         """Read the cases that the network must reproduce before it may serve."""
         shape = (self.input.rows, self.input.columns, self.input.channels)
         return read_golden_cases(
-            self.path / GOLDEN_NAME, input_shape=shape, outputs=len(self.outputs)
+            self.path / GOLDEN_NAME,
+            input_shape=shape,
+            outputs=len(self.outputs),
+            scoped=self.scope is not None,
         )
+
+    def scope_guard(self) -> ScopeGuard | None:
+        """Read where the training images lie; None if the bundle does not say."""
+        if self.scope is None:
+            return None
+        return read_guard(self.path / SCOPE_NAME, self.scope.picture_side)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -125,6 +140,7 @@ def read_bundle(path: Path) -> Bundle:
     bundle = _bundle(path, manifest, hashlib.sha256(text).hexdigest())
     shape = (bundle.input.rows, bundle.input.columns, bundle.input.channels)
     check_keras_archive(bundle.weights_path, shape)
+    bundle.scope_guard()
     bundle.golden_cases()
     return bundle
 
@@ -245,7 +261,14 @@ def _bundle(path: Path, manifest: Manifest, bundle_sha256: str) -> Bundle:
         golden_tolerance=manifest.golden.tolerance,
         weights_sha256=manifest.files[WEIGHTS_NAME],
         bundle_sha256=bundle_sha256,
+        scope=_scope(manifest),
     )
+
+
+def _scope(manifest: Manifest) -> ScopeSpecification | None:
+    if manifest.scope is None:
+        return None
+    return ScopeSpecification(**manifest.scope.model_dump(exclude={"method"}))
 
 
 def _outputs(manifest: Manifest) -> tuple[OutputSpecification, ...]:

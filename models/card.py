@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["performance_table"]
+__all__ = ["pass_rate_table", "performance_table"]
 
 _TITLES = {
     "auc": "Area under the ROC curve",
@@ -47,5 +47,23 @@ def performance_table(figures: Mapping[str, Any]) -> str:
         f"{counts['true_positive']:,} were called positive; of "
         f"{counts['true_negative'] + counts['false_positive']:,} others "
         f"{counts['false_positive']:,} were.",
+    ]
+    return "\n".join(lines)
+
+
+def pass_rate_table(figures: Mapping[str, Any]) -> str:
+    """Write how many held-out images pass the guard of scope, as Markdown.
+
+    Parameters
+    ----------
+    figures
+        The content of `scope.json`, as `python -m models.scope` writes it.
+    """
+    rows = [(f"Fold {number}", one) for number, one in enumerate(figures["folds"], 1)]
+    lines = ["| Held out | Images | Pass | Share | 95 % interval |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {one['images']:,} | {one['passed']:,} | {one['value']:.2%} | "
+        f"{one['low']:.2%} to {one['high']:.2%} |"
+        for name, one in [*rows, ("All", figures["together"])]
     ]
     return "\n".join(lines)

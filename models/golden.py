@@ -20,6 +20,7 @@ __all__ = ["GOLDEN_NAME", "GoldenCases", "golden_images", "read_golden_cases"]
 
 GOLDEN_NAME = "golden/cases.npz"
 _KEYS = ("images", "inputs", "logits")
+_DISTANCES = "distances"
 _LARGEST_BYTES = 256 * 2**20
 
 
@@ -33,6 +34,8 @@ class GoldenCases:
     """(n, rows, columns, channels) of the network."""
     logits: npt.NDArray[np.float32]
     """(n, outputs)."""
+    distances: npt.NDArray[np.float64] | None = None
+    """(n,), from the training images; None in a bundle without a guard of scope."""
 
     def display_images(self) -> npt.NDArray[np.float32]:
         """Return the images as `models.preparation.prepare` takes them, 0 to 1."""
@@ -41,9 +44,10 @@ class GoldenCases:
     def to_bytes(self) -> bytes:
         """Write the cases as the compressed `.npz` that a bundle holds."""
         target = io.BytesIO()
-        np.savez_compressed(
-            target, images=self.images, inputs=self.inputs, logits=self.logits
-        )
+        arrays = {key: getattr(self, key) for key in _KEYS}
+        if self.distances is not None:
+            arrays[_DISTANCES] = self.distances
+        np.savez_compressed(target, **arrays)
         return target.getvalue()
 
 
@@ -76,7 +80,7 @@ def golden_images(rows: int = 300, columns: int = 360) -> npt.NDArray[np.uint8]:
 
 
 def read_golden_cases(
-    path: Path, *, input_shape: tuple[int, ...], outputs: int
+    path: Path, *, input_shape: tuple[int, ...], outputs: int, scoped: bool = False
 ) -> GoldenCases:
     """Read and check golden cases.
 
@@ -88,6 +92,8 @@ def read_golden_cases(
         (rows, columns, channels) that the inputs must have.
     outputs
         Logits of each case.
+    scoped
+        The bundle has a guard of scope, so each case has a distance.
 
     Raises
     ------
@@ -105,6 +111,7 @@ def read_golden_cases(
         # allow_pickle=False: an object array would run code while it is read.
         with np.load(path, allow_pickle=False) as arrays:
             images, inputs, logits = (arrays[key] for key in _KEYS)
+            distances = arrays[_DISTANCES] if scoped else None
     except (OSError, KeyError, ValueError, MemoryError, zipfile.BadZipFile) as error:
         raise InvalidBundle(
             f"{path.name} holds no readable golden cases ({error}); the arrays "
@@ -125,4 +132,12 @@ def read_golden_cases(
             f"(n, rows, columns), inputs (n, {', '.join(map(str, input_shape))}) and "
             f"logits (n, {outputs}), all finite. Pack the bundle again."
         )
-    return GoldenCases(images, inputs, logits)
+    if distances is not None and (
+        (distances.shape, distances.dtype) != ((count,), np.float64)
+        or not np.isfinite(distances).all()
+    ):
+        raise InvalidBundle(
+            f"{path.name} holds distances {distances.shape} {distances.dtype}; "
+            f"expected were ({count},) float64, all finite. Pack the bundle again."
+        )
+    return GoldenCases(images, inputs, logits, distances)

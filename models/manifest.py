@@ -120,6 +120,14 @@ class _Runtime(_Table):
     memory_mib: Annotated[int, Field(gt=0, le=1048576, strict=True)]
 
 
+class _Scope(_Table):
+    method: Literal["mahalanobis"]
+    layer: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")]
+    picture_side: Annotated[int, Field(ge=1, le=32, strict=True)]
+    limit: Annotated[float, Field(gt=0, le=1000)]
+    reason: _Sentence
+
+
 class _Golden(_Table):
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
 
@@ -133,6 +141,7 @@ class Manifest(_Table):
     input: _Input
     outputs: Annotated[tuple[_Output, ...], Field(min_length=1, max_length=64)]
     runtime: _Runtime
+    scope: _Scope | None = None
     golden: _Golden
     files: Annotated[dict[_FileName, _Sha256], Field(max_length=64)]
 
@@ -141,6 +150,11 @@ class Manifest(_Table):
         missing = {"model.keras", "golden/cases.npz", "CARD.md"} - set(self.files)
         if missing:
             raise ValueError(f"[files] lacks {', '.join(sorted(missing))}")
+        if (self.scope is None) is ("scope.npz" in self.files):
+            raise ValueError("[scope] and the file scope.npz only come together")
+        side = self.scope.picture_side if self.scope else 1
+        if self.input.rows % side or self.input.columns % side:
+            raise ValueError("scope.picture_side must divide input rows and columns")
         names = [output.tracking_identifier for output in self.outputs]
         if len(set(names)) != len(names):
             raise ValueError("two outputs share a tracking_identifier")

@@ -9,6 +9,7 @@ back and served once before it gets its name.
 import argparse
 import hashlib
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -31,13 +32,14 @@ from models.bundle import (
     read_bundle,
 )
 from models.calibration import Calibration
-from models.card import performance_table
+from models.card import pass_rate_table, performance_table
 from models.evaluation import evaluate_out_of_fold
 from models.golden import GOLDEN_NAME, GoldenCases, golden_images
 from models.manifest import FORMAT
 from models.preparation import prepare
-from models.runtime import load
-from models.specification import InputSpecification
+from models.runtime import load, with_features
+from models.scope.guard import SCOPE_NAME, ScopeGuard, read_guard, vectors
+from models.specification import InputSpecification, ScopeSpecification
 
 __all__ = ["pack"]
 
@@ -46,6 +48,7 @@ _GOLDEN_TOLERANCE = 0.01
 _PLACEHOLDER_SHA256 = "0" * 64
 
 _FIGURES = "<!-- figures of the held-out folds -->"
+_PASS_RATES = "<!-- pass rates of the held-out folds -->"
 _CARD = """# {title}
 
 {name} {version}, by {manufacturer}. {licence}
@@ -70,6 +73,7 @@ def pack(
     *,
     card: str | None = None,
     calibration: Calibration | None = None,
+    guard: ScopeGuard | None = None,
 ) -> Bundle:
     """Make a bundle; nothing is left behind if it would not pass its own checks.
 
@@ -80,13 +84,15 @@ def pack(
         left out.
     answers
         The tables `identity`, `applies_to`, `input`, `outputs` and `runtime` of
-        `bundle.toml`. Not changed.
+        `bundle.toml`, and `scope` if there is a guard. Not changed.
     out
         The folder to make; it must not exist.
     card
         Text of `CARD.md`; a skeleton if None.
     calibration
         Calibration and threshold of the first output, in place of the answers'.
+    guard
+        Where the training images lie; needs the answers' table `scope`.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def pack(
     """
     if out.exists():
         raise InvalidBundle(f"{out} exists already; give the name of a new folder.")
-    tree = _tree(answers, calibration)
+    tree = _tree(answers, calibration, scoped=guard is not None)
     parsed = parse_manifest(out, _to_toml(tree).encode())
     given = parsed.input
     shape = (given.rows, given.columns, given.channels)
@@ -109,7 +115,12 @@ def pack(
         specification = InputSpecification(
             **given.model_dump(exclude={"resize"}),
         )
-        cases = _golden_cases(network, specification)
+        scope = None
+        if parsed.scope is not None and guard is not None:
+            (folder / SCOPE_NAME).write_bytes(guard.to_bytes())
+            found = parsed.scope.model_dump(exclude={"method"})
+            scope = ScopeSpecification(**found)
+        cases = _golden_cases(network, specification, scope, guard)
         (folder / GOLDEN_NAME).write_bytes(cases.to_bytes())
         text = card or _CARD.format(**parsed.identity.model_dump())
         (folder / CARD_NAME).write_text(text, encoding="utf-8")
@@ -124,15 +135,14 @@ def pack(
 
 
 def _tree(
-    answers: Mapping[str, Any], calibration: Calibration | None
+    answers: Mapping[str, Any], calibration: Calibration | None, *, scoped: bool
 ) -> dict[str, Any]:
     tree: dict[str, Any] = {"format": FORMAT, **json.loads(json.dumps(answers))}
     if calibration is not None:
         tree["outputs"][0].update(asdict(calibration))
     tree["golden"] = {"tolerance": _GOLDEN_TOLERANCE}
-    tree["files"] = dict.fromkeys(
-        (WEIGHTS_NAME, GOLDEN_NAME, CARD_NAME), _PLACEHOLDER_SHA256
-    )
+    names = [WEIGHTS_NAME, GOLDEN_NAME, CARD_NAME, *([SCOPE_NAME] if scoped else [])]
+    tree["files"] = dict.fromkeys(names, _PLACEHOLDER_SHA256)
     return tree
 
 
@@ -146,12 +156,27 @@ def _copy_network(keras_file: Path, target: Path) -> Any:
     return network
 
 
-def _golden_cases(network: Any, specification: InputSpecification) -> GoldenCases:
+def _golden_cases(
+    network: Any,
+    specification: InputSpecification,
+    scope: ScopeSpecification | None,
+    guard: ScopeGuard | None,
+) -> GoldenCases:
     images = golden_images()
     display = images.astype(np.float32) / np.float32(255)
     inputs = np.stack([prepare(image, specification) for image in display])
     logits = np.asarray(network(inputs, training=False), np.float32)
-    return GoldenCases(images, inputs, logits)
+    if scope is None or guard is None:
+        return GoldenCases(images, inputs, logits)
+    _, features = with_features(network, scope.layer)(inputs, training=False)
+    given = vectors(np.asarray(features, np.float32), inputs, scope.picture_side)
+    if given.shape[1] != len(guard.mean):
+        raise InvalidBundle(
+            f"Layer {scope.layer} and a picture of {scope.picture_side} pixels a side "
+            f"give {given.shape[1]} numbers; the guard of scope was fitted to "
+            f"{len(guard.mean)}. Fit it to this network."
+        )
+    return GoldenCases(images, inputs, logits, guard.distances(given))
 
 
 def _to_toml(tree: Mapping[str, Any]) -> str:
@@ -203,7 +228,15 @@ def main() -> None:
         metavar="CSV",
         help="calibrates the first output and fills the card's line of figures",
     )
+    parser.add_argument(
+        "--scope",
+        type=Path,
+        metavar="WORK",
+        help="takes scope.npz and scope.json, and fills the card's line of pass rates",
+    )
     given = parser.parse_args()
+    answers = tomllib.loads(given.answers.read_text(encoding="utf-8"))
+    guard = None
     card = given.card.read_text(encoding="utf-8") if given.card else None
     calibration = None
     if given.out_of_fold:
@@ -211,12 +244,22 @@ def main() -> None:
         calibration = Calibration(**figures["shipped"])
         if card is not None:
             card = card.replace(_FIGURES, performance_table(figures))
+    if given.scope:
+        fitted = json.loads((given.scope / "scope.json").read_text(encoding="utf-8"))
+        fixed = {key: fitted[key] for key in ("layer", "picture_side", "limit")}
+        # Rounded up, so that the report tells the very limit that counts.
+        fixed["limit"] = math.ceil(fixed["limit"] * 1000) / 1000
+        answers["scope"] = {"method": "mahalanobis", **fixed, **answers["scope"]}
+        guard = read_guard(given.scope / SCOPE_NAME, fixed["picture_side"])
+        if card is not None:
+            card = card.replace(_PASS_RATES, pass_rate_table(fitted))
     bundle = pack(
         given.keras_file,
-        tomllib.loads(given.answers.read_text(encoding="utf-8")),
+        answers,
         given.out,
         card=card,
         calibration=calibration,
+        guard=guard,
     )
     sys.stdout.write(f"{bundle.path} {bundle.bundle_sha256}\n")
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from core.errors import InternalError, InvalidBundle, ModelOutputInvalid
 from models.bundle import Bundle
 from models.preparation import prepare
+from models.scope.guard import ScopeGuard, vectors
 
-__all__ = ["LoadedModel", "ResidentModels", "load"]
+__all__ = ["Answer", "LoadedModel", "ResidentModels", "load", "with_features"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -25,6 +27,16 @@ FloatArray = npt.NDArray[np.float32]
 # zeros, so that TensorFlow traces two shapes and never another.
 _BATCH = 8
 _PREPARATION_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network said of some images."""
+
+    logits: FloatArray
+    """(n, outputs), finite."""
+    distances: npt.NDArray[np.float64] | None
+    """(n,), from the training images; None if the bundle has no guard of scope."""
 
 
 class LoadedModel:
@@ -35,7 +47,8 @@ class LoadedModel:
     bundle
         What it was loaded from.
     single, several
-        Traced functions for one image and for eight.
+        Traced functions for one image and for eight, from a batch to logits; to logits
+        and features if the bundle has a guard of scope.
     seconds_to_load
         From reading the file to the last golden case.
     """
@@ -51,19 +64,25 @@ class LoadedModel:
         self.seconds_to_load = 0.0
         self._single = single
         self._several = several
+        self._guard: ScopeGuard | None = bundle.scope_guard()
 
     def logits(self, batch: FloatArray) -> FloatArray:
-        """Ask the network.
+        """Ask the network, whatever the image; parameters and errors as for `answer`.
+
+        Returns
+        -------
+        (n, outputs), float32, finite.
+        """
+        return self.answer(batch).logits
+
+    def answer(self, batch: FloatArray) -> Answer:
+        """Ask the network, and how far each image lies from its training images.
 
         Parameters
         ----------
         batch
             (n, rows, columns, channels), float32, as `models.preparation.prepare`
             makes each; n from 1.
-
-        Returns
-        -------
-        (n, outputs), float32, finite.
 
         Raises
         ------
@@ -79,7 +98,7 @@ class LoadedModel:
                 f"A batch for {self.bundle.name} is (n, {expected}) float32, not "
                 f"{batch.shape} {batch.dtype}."
             )
-        answers = self._ask(batch)
+        answers, features = self._ask(batch)
         if answers.shape != (len(batch), len(self.bundle.outputs)):
             raise ModelOutputInvalid(
                 f"{self.bundle.name} {self.bundle.version} answered in shape "
@@ -91,18 +110,51 @@ class LoadedModel:
                 f"{self.bundle.name} {self.bundle.version} answered with values that "
                 "are not finite. Check the bundle and the image; nothing is reported."
             )
-        return answers
+        return Answer(answers, self._distances(features, batch))
 
-    def _ask(self, batch: FloatArray) -> FloatArray:
+    def _distances(
+        self, features: FloatArray | None, batch: FloatArray
+    ) -> npt.NDArray[np.float64] | None:
+        if self._guard is None or self.bundle.scope is None or features is None:
+            return None
+        side = self.bundle.scope.picture_side
+        expected = len(self._guard.mean) - side**2
+        if features.shape != (len(batch), expected):
+            raise InvalidBundle(
+                f"Layer {self.bundle.scope.layer} of {self.bundle.name} "
+                f"{self.bundle.version} gives {features.shape}; its guard of scope "
+                f"was fitted to {expected} features an image. Pack it again."
+            )
+        distances = self._guard.distances(vectors(features, batch, side))
+        if not np.isfinite(distances).all():
+            raise ModelOutputInvalid(
+                f"{self.bundle.name} {self.bundle.version} gave features that are not "
+                "finite. Check the bundle and the image; nothing is reported."
+            )
+        return distances
+
+    def _ask(self, batch: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         if len(batch) == 1:
-            return np.asarray(self._single(batch), np.float32)
-        parts = []
+            return self._parts(self._single(batch))
+        parts: list[tuple[FloatArray, FloatArray | None]] = []
         for start in range(0, len(batch), _BATCH):
             part = batch[start : start + _BATCH]
             filled = np.zeros((_BATCH, *batch.shape[1:]), np.float32)
             filled[: len(part)] = part
-            parts.append(np.asarray(self._several(filled), np.float32)[: len(part)])
-        return np.concatenate(parts)
+            logits, features = self._parts(self._several(filled))
+            kept = None if features is None else features[: len(part)]
+            parts.append((logits[: len(part)], kept))
+        together = [one for _, one in parts if one is not None]
+        return (
+            np.concatenate([one for one, _ in parts]),
+            np.concatenate(together) if together else None,
+        )
+
+    def _parts(self, result: Any) -> tuple[FloatArray, FloatArray | None]:
+        if self._guard is None:
+            return np.asarray(result, np.float32), None
+        logits, features = result
+        return np.asarray(logits, np.float32), np.asarray(features, np.float32)
 
 
 class ResidentModels:
@@ -142,6 +194,8 @@ def load(bundle: Bundle) -> LoadedModel:
     """
     began = time.monotonic()
     network = _read_network(bundle)
+    if bundle.scope is not None:
+        network = with_features(network, bundle.scope.layer)
     model = LoadedModel(
         bundle,
         single=_traced(network, bundle, 1),
@@ -167,6 +221,38 @@ def _read_network(bundle: Bundle) -> Any:
             f"Keras cannot rebuild the network of {bundle.name} {bundle.version}: "
             f"{error}. Save it with the Keras version in use, or newer, and pack it "
             "again."
+        ) from error
+
+
+def with_features(network: Any, layer: str) -> Any:
+    """Make a network answer with what one of its layers computes, in the same pass.
+
+    Parameters
+    ----------
+    network
+        keras.Model with one output.
+    layer
+        Name of a layer of it.
+
+    Returns
+    -------
+    keras.Model whose outputs are those of the network and of the layer; it shares the
+    weights.
+
+    Raises
+    ------
+    InvalidBundle
+        If there is no such layer, or it is used more than once.
+    """
+    from keras import Model  # noqa: PLC0415
+
+    try:
+        features = network.get_layer(layer).output
+        return Model(network.input, [network.output, features])
+    except (ValueError, AttributeError) as error:
+        raise InvalidBundle(
+            f"The network has no layer {layer!r} with one output, which [scope] names: "
+            f"{error}. Correct the name or pack the right network."
         ) from error
 
 
@@ -204,19 +290,29 @@ def _prove(model: LoadedModel) -> None:
     prepared = np.stack([prepare(i, bundle.input) for i in cases.display_images()])
     _compare(bundle, "prepared input", prepared, cases.inputs, _PREPARATION_TOLERANCE)
     try:
-        singly = np.concatenate([model.logits(one[np.newaxis]) for one in cases.inputs])
-        together = model.logits(cases.inputs) if len(cases.inputs) > 1 else singly
+        singly = [model.answer(one[np.newaxis]) for one in cases.inputs]
+        together = model.answer(cases.inputs)
     except ModelOutputInvalid as error:
         raise InvalidBundle(f"A golden case gave no valid answer: {error}") from error
-    for answers in (singly, together):
-        _compare(bundle, "logit", answers, cases.logits, bundle.golden_tolerance)
+    tolerance = bundle.golden_tolerance
+    alone = np.concatenate([answer.logits for answer in singly])
+    for logits in (alone, together.logits):
+        _compare(bundle, "logit", logits, cases.logits, tolerance)
+    if cases.distances is None or together.distances is None:
+        return
+    # Far from the training images a distance is large, and so is its rounding.
+    unit = np.maximum(cases.distances, 1)
+    kept = cases.distances / unit
+    apart = np.array([answer.distances for answer in singly])[:, 0]
+    for distances in (apart, together.distances):
+        _compare(bundle, "distance", distances / unit, kept, tolerance)
 
 
 def _compare(
     bundle: Bundle,
     what: str,
-    found: FloatArray,
-    expected: FloatArray,
+    found: npt.NDArray[np.floating],
+    expected: npt.NDArray[np.floating],
     tolerance: float,
 ) -> None:
     difference = float(np.abs(found - expected).max())

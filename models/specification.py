@@ -17,6 +17,7 @@ __all__ = [
     "Normalisation",
     "OutputSpecification",
     "RuntimeHints",
+    "ScopeSpecification",
 ]
 
 
@@ -105,6 +106,20 @@ class AppliesTo:
     age_years: tuple[float, float] | None = None
     """Ages in completed years, from the first to the second, both included."""
     age_policy: AgePolicy = AgePolicy.REFUSE
+
+
+@dataclass(frozen=True)
+class ScopeSpecification:
+    """How far from the training images an image may lie (`models.scope.guard`)."""
+
+    layer: str
+    """Name of the network's layer whose output, (n, k), is compared."""
+    picture_side: int
+    """Sides of the small picture that is compared with it."""
+    limit: float
+    """The largest distance at which an image is read."""
+    reason: str
+    """Sentence for the report of an image that lies farther."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from models.catalogue import SHIPPED_BUNDLES, find_bundles
 from models.preparation import prepare
 from models.readout import findings
 from models.runtime import ResidentModels
+from models.scope.guard import image_note, image_refusal
 from worker.orders import (
     PredecessorOrder,
     ReadingOrder,
@@ -126,15 +127,23 @@ def read_study(
     with clock.stage("prepare"):
         batch = prepare(image.pixels, bundle.input)[np.newaxis]
     with clock.stage("infer"):
-        logits = models.get(bundle).logits(batch)
+        answer = models.get(bundle).answer(batch)
+    scope_notes: tuple[str, ...] = ()
+    if bundle.scope is not None and answer.distances is not None:
+        distance = float(answer.distances[0])
+        outside = image_refusal(bundle.scope, distance)
+        if outside is not None:
+            return NotAnalysed(bundle.algorithm, (image.reference,), *outside)
+        scope_notes = (image_note(bundle.scope, distance),)
     return Analysed(
         algorithm=bundle.algorithm,
         images=(image.reference,),
-        findings=findings(bundle, logits, (image.reference,)),
+        findings=findings(bundle, answer.logits, (image.reference,)),
         notes=(
             *notes(bundle.applies_to, selected.facts),
             *selected.notes,
             *image.notes,
+            *scope_notes,
         ),
     )
 
