@@ -59,7 +59,7 @@ def _groups(
     films = read_index(data / "chest-xray")
     chosen = random.choice(len(films), _SAMPLE, replace=False)
     chests = [load_image(films[index].path) for index in chosen]
-    full = sorted((data / "chest-xray/full-resolution-samples").glob("*.jp*g"))
+    full = sorted((data / "chest-xray/full-resolution-samples").rglob("*.jp*g"))
     yield "Training films (seen)", chests
     yield "Training films, original size", [load_image(path) for path in full]
     for quarter in (1, 2, 3):
@@ -72,9 +72,9 @@ def _groups(
     yield "Upper half", [_part(one, bottom=0.5) for one in chests]
     yield "Lower half", [_part(one, top=0.5) for one in chests]
     yield "Noise", [random.random((128, 128), np.float32) for _ in range(50)]
-    ultrasound = read_index(data / "breast-ultrasound")
+    ultrasound = sorted((data / "breast-ultrasound").rglob("*.jpg"))
     some = random.choice(len(ultrasound), _SAMPLE, replace=False)
-    yield "Breast ultrasound", [load_image(ultrasound[index].path) for index in some]
+    yield "Breast ultrasound", [load_image(ultrasound[index]) for index in some]
     phantoms = [
         chest_radiograph(opacity=opacity, seed=seed)
         for seed in range(10)

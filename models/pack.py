@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -152,7 +153,13 @@ def _copy_network(keras_file: Path, target: Path) -> Any:
 
     # The archive was checked against the allow-list just before.
     network = load_model(keras_file, compile=False, safe_mode=True)
-    network.save(target)
+    with zipfile.ZipFile(keras_file) as archive:
+        trained = json.loads(archive.read("config.json")).get("compile_config")
+    if trained:
+        network.save(target)  # without the optimizer
+    else:
+        # As it is, so that packing again does not change the hash of the weights.
+        shutil.copyfile(keras_file, target)
     return network
 
 
