@@ -47,7 +47,9 @@ def main() -> None:
     distances = _distances(model, images)
     _row("DICOM test files, tags ignored", distances, limit)
     _write(f"\nLimit {limit:g}; chest film, veterinary thorax, and what passes:\n")
-    for name, distance in sorted(zip(names, distances, strict=True), key=lambda x: x[1]):
+    for name, distance in sorted(
+        zip(names, distances, strict=True), key=lambda x: x[1]
+    ):
         told = name.endswith(("dx_image.dcm", "RG1_J2KI.dcm", "966_fixed.dcm"))
         if told or distance <= limit:
             _write(f"- {name}: {distance:.2f}")

@@ -60,7 +60,10 @@ def pass_rate_table(figures: Mapping[str, Any]) -> str:
         The content of `scope.json`, as `python -m models.scope` writes it.
     """
     rows = [(f"Fold {number}", one) for number, one in enumerate(figures["folds"], 1)]
-    lines = ["| Held out | Images | Pass | Share | 95 % interval |", "|---|---|---|---|---|"]
+    lines = [
+        "| Held out | Images | Pass | Share | 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
     lines += [
         f"| {name} | {one['images']:,} | {one['passed']:,} | {one['value']:.2%} | "
         f"{one['low']:.2%} to {one['high']:.2%} |"

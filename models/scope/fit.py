@@ -89,9 +89,7 @@ def fit_guard(given: FloatArray) -> ScopeGuard:
     covariance = (1 - shrinkage) * sample + shrinkage * scale * np.eye(length)
     # W' W = inverse of the covariance, with W upper triangular.
     upper = np.linalg.cholesky(np.linalg.inv(covariance)).T
-    return ScopeGuard(
-        mean.astype(np.float32), (upper / deviation).astype(np.float32)
-    )
+    return ScopeGuard(mean.astype(np.float32), (upper / deviation).astype(np.float32))
 
 
 def set_limit(given: FloatArray, groups: Sequence[str]) -> float:
@@ -162,9 +160,7 @@ def fit_run(
     )
 
 
-def pass_rate(
-    passed: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]
-) -> PassRate:
+def pass_rate(passed: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]) -> PassRate:
     """Give the share that passes, with a bootstrap interval by patient."""
     _, of_film = np.unique(groups, return_inverse=True)
     counts = np.bincount(of_film)
