@@ -92,6 +92,8 @@ class Part:
         self.log = log
         self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.faults = ""
+        """With which it was started last."""
         self._log_start = 0
 
     @property
@@ -108,6 +110,7 @@ class Part:
     def start(self, *, faults: str = "") -> None:
         """Start it in a session of its own; `faults` hold for this start only."""
         assert not self.alive, f"{self.name} runs already"
+        self.faults = faults
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         inherited = {
             name: value
@@ -147,12 +150,6 @@ class Part:
     def thaw(self) -> None:
         """Let it go on."""
         os.killpg(self.pid, signal.SIGCONT)
-
-    def restart(self) -> None:
-        """Start it again, without any faults, after waiting for its death."""
-        assert self.process is not None
-        self.process.wait(SETTLING_S)
-        self.start()
 
     def wait_for_death(self, *, timeout_s: float = SETTLING_S) -> int:
         """Wait until it died of itself or of a fault; returns its exit status."""
@@ -311,12 +308,6 @@ class System:
             ]
         return "\n".join(lines) + "\n"
 
-    def start(self, *, node_faults: str = "", worker_faults: str = "") -> None:
-        """Start all three and wait until the node answers."""
-        self.start_broker()
-        self.start_node(faults=node_faults)
-        self.worker.start(faults=worker_faults)
-
     def start_broker(self) -> None:
         """Start the broker on what its folder holds, and wait until it answers."""
         self.broker_dir.mkdir(exist_ok=True)
@@ -336,11 +327,6 @@ class System:
             return _connects(self.port)
 
         wait_until(answers, "the node listens", timeout_s=30)
-
-    def restart_node(self) -> None:
-        """Start the node again after it died, without faults."""
-        self.node.restart()
-        self.wait_for_node()
 
     def start_worker(self, *, faults: str = "", warm: bool = True) -> None:
         """Start the worker; if `warm`, wait until its models are loaded."""
