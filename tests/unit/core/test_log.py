@@ -13,7 +13,7 @@ from core.settings import LogSettings
 def lines():
     stream = io.StringIO()
     configure_logging(LogSettings(format="json"), "test", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_field_that_is_not_allowed_is_dropped_and_counted(lines):
