@@ -121,7 +121,7 @@ class Part:
             inherited["FAULTS"] = faults
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
+                [*_tether(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -530,6 +530,12 @@ def running_system(
     finally:
         system.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tether() -> list[str]:
+    """Let a part die with the tests, also when these are killed (prctl(2))."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "KILL"] if program else []
 
 
 def _connects(port: int) -> bool:
