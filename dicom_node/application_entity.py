@@ -160,7 +160,9 @@ class ApplicationEntity:
             while self._admission.open_associations() and time.monotonic() < deadline:
                 time.sleep(0.05)
             for association in server.active_associations:
-                threading.Thread(target=association.abort, daemon=True).start()
+                # One that was just rejected ends by itself and must not be aborted.
+                if association.is_established:
+                    threading.Thread(target=association.abort, daemon=True).start()
             server.shutdown()
             for association in server.active_associations:
                 association.join(1.0)
