@@ -166,7 +166,8 @@ class ApplicationEntity:
                 time.sleep(0.05)
             self._takeover.stop()
             for association in server.active_associations:
-                if not association.is_established:
+                # The sessions end by themselves, and so does what was just rejected.
+                if not (association.is_established or association.is_rejected):
                     threading.Thread(target=association.abort, daemon=True).start()
             server.shutdown()
             for association in server.active_associations:

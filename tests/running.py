@@ -32,7 +32,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[1]
 AE_TITLE = "SECONDREAD"
-SETTLING_S = 150.0
+SETTLING_S = 100.0
 """Longest wait for an end state; TensorFlow's start on a busy machine included."""
 
 Value = TypeVar("Value")
@@ -121,7 +121,7 @@ class Part:
             inherited["FAULTS"] = faults
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
+                [*_tether(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -335,7 +335,10 @@ class System:
             self.wait_for(lambda: self.worker.said("models_ready"), "models are loaded")
 
     def heal(self) -> None:
-        """Start whatever does not run, without faults."""
+        """Start whatever does not run, and anew what a test left to be killed."""
+        for part in self.parts:
+            if "kill" in part.faults:
+                part.kill()
         if not self.broker.alive:
             self.start_broker()
         if not self.node.alive:
@@ -527,6 +530,12 @@ def running_system(
     finally:
         system.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tether() -> list[str]:
+    """Let a part die with the tests, also when these are killed (prctl(2))."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "KILL"] if program else []
 
 
 def _connects(port: int) -> bool:

@@ -161,7 +161,8 @@ class _GuardedConnection:
         # The association's thread would wait for a request until its own timeout. None
         # is what that timeout gives it.
         if not self._associated:
-            self._association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+            nothing: Any = None
+            self._association.dul.to_user_queue.put(nothing)
 
 
 def guard_connection(event: evt.Event, settings: NodeSettings) -> None:

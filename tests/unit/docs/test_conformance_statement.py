@@ -5,6 +5,7 @@ from itertools import chain
 
 import pytest
 from pydicom._uid_dict import UID_dictionary
+from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from core import errors
 from core.report_classes import REPORT_CLASS_UIDS
@@ -44,6 +45,9 @@ def column(of: Table, name: str) -> list[str]:
 
 
 def named(uid: str) -> str:
+    if uid not in UID_dictionary:  # newer than pydicom; pynetdicom has the keyword
+        keyword = next(key for key, one in _STORAGE_CLASSES.items() if one == uid)
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword)
     name, _, _, retired, _ = UID_dictionary[uid]
     return f"{name} (Retired)" if retired else name
 
