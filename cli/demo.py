@@ -55,13 +55,13 @@ def demo(
     from cli.demonstration.place import open_place  # noqa: PLC0415
     from cli.demonstration.progress import Progress  # noqa: PLC0415
     from cli.demonstration.run import Wishes, demonstrate  # noqa: PLC0415
-    from cli.supervision.lock import sole_supervisor  # noqa: PLC0415
+    from core.directory_lock import only_one  # noqa: PLC0415
 
     _stop_in_good_order_on_sigterm()
     began = time.monotonic()
     with (
         open_place(data_dir, keep=keep) as place,
-        sole_supervisor(place.settings.data_dir),
+        only_one(place.settings.data_dir, "supervisor"),
     ):
         console = output.messages()
         console.print(f"secondread demo in {place.settings.data_dir}\n", markup=False)

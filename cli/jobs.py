@@ -1,4 +1,4 @@
-"""`secondread jobs` and `retry`: readings and deliveries that an operator can push."""
+"""`secondread jobs`, `retry`, `dismiss`: readings and deliveries to look after."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from cli.options import AsJson, DataDirectory, opened_settings
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["jobs", "retry"]
+__all__ = ["dismiss", "jobs", "retry"]
 
 
 def jobs(
@@ -121,6 +121,43 @@ def retry(
         output.messages().print(
             f"Queued again: {_counted(retried['jobs'], 'job', 'jobs')}, "
             f"{_counted(retried['deliveries'], 'delivery', 'deliveries')}."
+        )
+
+
+def dismiss(
+    job: Annotated[
+        int | None, typer.Argument(help="Number of a queued or failed job.")
+    ] = None,
+    delivery: Annotated[
+        int | None, typer.Option(help="Number of a delivery that waits or failed.")
+    ] = None,
+    data_dir: DataDirectory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a job or a delivery that is not wanted any more; `retry` opens it again.
+
+    Example: `secondread dismiss 17`, `secondread dismiss --delivery 4`
+    """
+    from cli import output  # noqa: PLC0415
+    from cli.index import opened_index  # noqa: PLC0415
+    from core.database import deliveries  # noqa: PLC0415
+    from core.database import jobs as job_rows  # noqa: PLC0415
+
+    with (
+        opened_index(opened_settings(data_dir)) as database,
+        database.write() as connection,
+    ):
+        if job is not None and delivery is None:
+            job_rows.dismiss(connection, job)
+        elif delivery is not None and job is None:
+            deliveries.give_up(connection, delivery)
+        else:
+            raise typer.BadParameter("give a job's number or --delivery NUMBER")
+    if as_json:
+        output.print_json({"job": job, "delivery": delivery})
+    else:
+        output.messages().print(
+            f"Closed: {'job' if delivery is None else 'delivery'} {job or delivery}."
         )
 
 

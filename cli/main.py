@@ -81,6 +81,7 @@ app.command(rich_help_panel=_LOOK)(studies.studies)
 app.command(rich_help_panel=_LOOK)(show.show)
 app.command(rich_help_panel=_LOOK)(jobs.jobs)
 app.command(rich_help_panel=_LOOK)(jobs.retry)
+app.command(rich_help_panel=_LOOK)(jobs.dismiss)
 app.command(rich_help_panel=_LOOK)(studies.forget)
 app.command(rich_help_panel=_NETWORK)(network.send)
 app.command(rich_help_panel=_NETWORK)(network.echo)
@@ -98,6 +99,8 @@ def main() -> int:
     -------
     The exit status; every error of ours becomes one paragraph on standard error.
     """
+    # Whatever is written holds studies or their names: for nobody else to read.
+    os.umask(0o077)
     try:
         app(prog_name="secondread")
     except SystemExit as end:

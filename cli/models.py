@@ -127,6 +127,47 @@ def verify(
         )
 
 
+@app.command()
+def evaluate(
+    model: Name,
+    data: Annotated[
+        Path, typer.Argument(help="Folder of labelled images with an index.csv.")
+    ],
+    data_dir: DataDirectory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on labelled images, through the preparation that studies take.
+
+    `index.csv` has a row an image: file, label, and patient_id or group_id, by which
+    the 95 % intervals are drawn.
+
+    Example: `secondread models evaluate lung-pneumonia-paediatric ../chest-xray`
+    """
+    from cli import output  # noqa: PLC0415
+    from models.evaluation import evaluate as measured  # noqa: PLC0415
+
+    bundle = _bundle(opened_settings(data_dir), model)
+    with output.messages().status(f"measuring {bundle.name} {bundle.version}"):
+        figures = measured(bundle.path, data)
+    if as_json:
+        output.print_json(figures)
+        return
+    output.messages().print(
+        f"{bundle.name} {bundle.version} on {figures['images']} images of "
+        f"{figures['patients']} patients, {figures['positive_images']} positive, "
+        f"threshold {figures['threshold']:g}"
+    )
+    shown = output.table("figure", "value", "95 % interval", numbers=("value",))
+    for name, one in figures["metrics"].items():
+        interval = f"{one['low']:.3f} to {one['high']:.3f}"
+        shown.add_row(name.replace("_", " "), f"{one['value']:.3f}", interval)
+    output.print_table(shown)
+    counts = figures["confusion"]
+    output.messages().print(
+        ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in counts.items())
+    )
+
+
 def _bundle(settings: "Settings", model: str) -> "Bundle":
     from cli.installation import catalogue  # noqa: PLC0415
     from models.bundle import read_bundle  # noqa: PLC0415

@@ -30,12 +30,12 @@ def up(data_dir: DataDirectory = None) -> None:
 
     Example: `secondread up --data-dir /srv/secondread`
     """
-    from cli.supervision.lock import sole_supervisor  # noqa: PLC0415
     from cli.supervision.merged_log import MergedLog, component_stream  # noqa: PLC0415
+    from core.directory_lock import only_one  # noqa: PLC0415
     from core.log import configure_logging  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
-    with sole_supervisor(settings.data_dir):
+    with only_one(settings.data_dir, "supervisor"):
         _refuse_taken_port(settings)
         _create_index(settings)
         log = MergedLog(settings.log.format)

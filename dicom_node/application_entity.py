@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -21,11 +20,10 @@ from dicom_node.association_log import (
     ReceiveCounts,
 )
 from dicom_node.contexts import supported_contexts
-from dicom_node.file_meta import FileMeta
+from dicom_node.data_transfer.takeover import Takeover
 from dicom_node.guards import (
     Admission,
     GuardedServer,
-    answer_unusable_request,
     guard_connection,
     quiet_pynetdicom,
 )
@@ -36,7 +34,6 @@ from dicom_node.instance_store import InstanceStore
 from dicom_node.known_content import KnownContent
 from dicom_node.receive import FreeSpace, Receiver
 from dicom_node.reconcile import reconcile
-from dicom_node.statuses import StorageAnswer
 
 __all__ = ["ApplicationEntity", "NodeStatus"]
 
@@ -99,6 +96,14 @@ class ApplicationEntity:
         )
         self.log = AssociationLog()
         self._admission = Admission(settings.node, self._free_space.enough)
+        self._takeover = Takeover(
+            settings.node,
+            self.receiver,
+            on_answer=lambda one, answer, size: self.log.answered(
+                id(one), answer, size
+            ),
+            on_ended=lambda one, outcome: self.log.ended(id(one), outcome),
+        )
         self._server: ThreadedAssociationServer | None = None
 
     def start(self) -> int:
@@ -159,8 +164,11 @@ class ApplicationEntity:
             deadline = time.monotonic() + timeout_s
             while self._admission.open_associations() and time.monotonic() < deadline:
                 time.sleep(0.05)
+            self._takeover.stop()
             for association in server.active_associations:
-                threading.Thread(target=association.abort, daemon=True).start()
+                # The sessions end by themselves, and so does what was just rejected.
+                if not (association.is_established or association.is_rejected):
+                    threading.Thread(target=association.abort, daemon=True).start()
             server.shutdown()
             for association in server.active_associations:
                 association.join(1.0)
@@ -185,7 +193,6 @@ class ApplicationEntity:
         entity.maximum_pdu_size = node.maximum_pdu_length
         entity.maximum_associations = _PARALLEL
         entity.acse_timeout = node.request_timeout_s
-        entity.dimse_timeout = node.network_timeout_s
         entity.network_timeout = node.network_timeout_s
         return entity
 
@@ -194,9 +201,7 @@ class ApplicationEntity:
             (evt.EVT_CONN_OPEN, guard_connection, [self._settings.node]),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
-            (evt.EVT_DIMSE_RECV, self._received),
-            (evt.EVT_C_STORE, self._store_instance),
-            (evt.EVT_RELEASED, lambda event: self._ended(event, "released")),
+            *self._takeover.handlers(),
             (evt.EVT_ABORTED, lambda event: self._ended(event, "aborted")),
             (evt.EVT_CONN_CLOSE, lambda event: self._ended(event, "closed")),
         ]
@@ -227,39 +232,6 @@ class ApplicationEntity:
 
     def _ended(self, event: evt.Event, outcome: str) -> None:
         self.log.ended(id(event.assoc), outcome)
-
-    def _received(self, event: evt.Event) -> None:
-        refusal = answer_unusable_request(event)
-        if refusal is not None:
-            self.log.answered(id(event.assoc), refusal, 0)
-
-    def _store_instance(self, event: evt.Event) -> Dataset:
-        request: Any = event.request
-        calling_ae_title, called_ae_title = _titles(event)
-        sink = self.receiver.begin(
-            FileMeta(
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                calling_ae_title=calling_ae_title,
-                called_ae_title=called_ae_title,
-                peer_address=event.assoc.requestor.address,
-            )
-        )
-        with request.DataSet.getbuffer() as data:
-            size = len(data)
-            sink.write(data)
-        answer = sink.commit()
-        self.log.answered(id(event.assoc), answer, size)
-        return _response(answer)
-
-
-def _response(answer: StorageAnswer) -> Dataset:
-    response = Dataset()
-    response.Status = answer.status
-    if answer.error_comment:
-        response.ErrorComment = answer.error_comment
-    return response
 
 
 def _titles(event: evt.Event) -> tuple[str, str]:

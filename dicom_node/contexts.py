@@ -14,7 +14,11 @@ from pynetdicom.service_class import (
     NonPatientObjectStorageServiceClass,
     StorageServiceClass,
 )
-from pynetdicom.sop_class import register_uid, uid_to_service_class
+from pynetdicom.sop_class import (
+    _STORAGE_CLASSES,
+    register_uid,
+    uid_to_service_class,
+)
 
 __all__ = [
     "VERIFICATION",
@@ -76,7 +80,7 @@ def storage_sop_classes() -> tuple[str, ...]:
     ------
     PS3.6 Annex A; PS3.4 B.5 and GG.3.
     """
-    return tuple(
+    in_dictionary = (
         uid
         for uid, (name, kind, *_) in UID_dictionary.items()
         if kind == "SOP Class"
@@ -84,6 +88,8 @@ def storage_sop_classes() -> tuple[str, ...]:
         and not name.startswith(("Storage Commitment", "Media Storage Directory"))
         and uid_to_service_class(uid) is not NonPatientObjectStorageServiceClass
     )
+    # Either library knows classes that the other one does not know yet.
+    return tuple(dict.fromkeys((*in_dictionary, *_STORAGE_CLASSES.values())))
 
 
 class _SharedContexts(list[PresentationContext]):

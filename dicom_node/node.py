@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from core.database import deliveries
 from core.database.engine import Database, open_database
+from core.directory_lock import only_one
 from core.domain import ModelIdentity
 from core.errors import InternalError
 from core.log import get_log
@@ -20,7 +21,6 @@ from core.queue import announce_job, make_celery
 from core.settings import Settings
 from dicom_node.application_entity import ApplicationEntity
 from dicom_node.assembly import Assembler
-from dicom_node.data_directory_lock import only_node
 from dicom_node.delivery.courier import Courier
 from dicom_node.delivery.destinations import sender_for
 from dicom_node.instance_store import InstanceStore
@@ -87,7 +87,10 @@ def run_node(
         If one of its threads crashed; whoever supervises the process starts it again.
     """
     check_sources(settings.sources)
-    with only_node(settings.data_dir), closing(open_database(settings)) as database:
+    with (
+        only_one(settings.data_dir, "node"),
+        closing(open_database(settings)) as database,
+    ):
         _run(settings, database, active_models, stop, ready)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from core.database import deliveries, jobs, outbox
+from core.database import deliveries, failure_reports, jobs, outbox
 from core.database.engine import Database
 from core.database.jobs import Beat
 from core.log import get_log
@@ -136,6 +136,8 @@ class Sweep:
         taken = 0
         for beat in self._watch.dead(beats, now=self._clock()):
             with self._database.write() as connection:
+                if failure_reports.release(connection, beat.job_id, beat.lease_token):
+                    continue
                 state = jobs.give_back(
                     connection,
                     beat.job_id,

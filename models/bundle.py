@@ -85,7 +85,6 @@ class Bundle:
         for output in self.outputs:
             name = output.tracking_identifier
             parameters += [
-                f"{name}: decision threshold={output.threshold:g}",
                 f"{name}: temperature={output.temperature:g}",
                 f"{name}: bias={output.bias:g}",
             ]

@@ -32,7 +32,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[1]
 AE_TITLE = "SECONDREAD"
-SETTLING_S = 150.0
+SETTLING_S = 100.0
 """Longest wait for an end state; TensorFlow's start on a busy machine included."""
 
 Value = TypeVar("Value")
@@ -92,6 +92,8 @@ class Part:
         self.log = log
         self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.faults = ""
+        """With which it was started last."""
         self._log_start = 0
 
     @property
@@ -108,6 +110,7 @@ class Part:
     def start(self, *, faults: str = "") -> None:
         """Start it in a session of its own; `faults` hold for this start only."""
         assert not self.alive, f"{self.name} runs already"
+        self.faults = faults
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         inherited = {
             name: value
@@ -118,7 +121,7 @@ class Part:
             inherited["FAULTS"] = faults
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
+                [*_tether(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -147,12 +150,6 @@ class Part:
     def thaw(self) -> None:
         """Let it go on."""
         os.killpg(self.pid, signal.SIGCONT)
-
-    def restart(self) -> None:
-        """Start it again, without any faults, after waiting for its death."""
-        assert self.process is not None
-        self.process.wait(SETTLING_S)
-        self.start()
 
     def wait_for_death(self, *, timeout_s: float = SETTLING_S) -> int:
         """Wait until it died of itself or of a fault; returns its exit status."""
@@ -311,12 +308,6 @@ class System:
             ]
         return "\n".join(lines) + "\n"
 
-    def start(self, *, node_faults: str = "", worker_faults: str = "") -> None:
-        """Start all three and wait until the node answers."""
-        self.start_broker()
-        self.start_node(faults=node_faults)
-        self.worker.start(faults=worker_faults)
-
     def start_broker(self) -> None:
         """Start the broker on what its folder holds, and wait until it answers."""
         self.broker_dir.mkdir(exist_ok=True)
@@ -337,11 +328,6 @@ class System:
 
         wait_until(answers, "the node listens", timeout_s=30)
 
-    def restart_node(self) -> None:
-        """Start the node again after it died, without faults."""
-        self.node.restart()
-        self.wait_for_node()
-
     def start_worker(self, *, faults: str = "", warm: bool = True) -> None:
         """Start the worker; if `warm`, wait until its models are loaded."""
         self.worker.start(faults=faults)
@@ -349,7 +335,10 @@ class System:
             self.wait_for(lambda: self.worker.said("models_ready"), "models are loaded")
 
     def heal(self) -> None:
-        """Start whatever does not run, without faults."""
+        """Start whatever does not run, and anew what a test left to be killed."""
+        for part in self.parts:
+            if "kill" in part.faults:
+                part.kill()
         if not self.broker.alive:
             self.start_broker()
         if not self.node.alive:
@@ -541,6 +530,12 @@ def running_system(
     finally:
         system.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tether() -> list[str]:
+    """Let a part die with the tests, also when these are killed (prctl(2))."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "KILL"] if program else []
 
 
 def _connects(port: int) -> bool:

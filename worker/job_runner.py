@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.database import jobs, studies
+from core.database import failure_reports, jobs, studies
 from core.database.engine import open_database
 from core.database.jobs import Claim, JobRow
 from core.database.reports import NewReport, newest_report
@@ -139,7 +139,7 @@ class JobRunner:
             failed = (
                 None
                 if held
-                else jobs.claim_failure_report(connection, job_id, worker=self._name)
+                else failure_reports.claim(connection, job_id, worker=self._name)
             )
         if failed is not None:
             self._report_failure(failed, process)
@@ -293,13 +293,13 @@ class JobRunner:
                 self._ticker(lambda: self._beat(held)),
             )
             with self._database.write() as connection:
-                jobs.store_failure_report(connection, held, documents)
+                failure_reports.store(connection, held, documents)
         except SecondreadError as error:
             get_log().error(
                 "failure_report_failed", job_id=held.job_id, reason=str(error)
             )
             with self._database.write() as connection:
-                jobs.release_failure_report(connection, held.job_id, held.lease_token)
+                failure_reports.release(connection, held.job_id, held.lease_token)
 
     def _end_attempt(self, held: Claim, error: AttemptFailed) -> None:
         stopped = error.reason == "stopped"

@@ -21,8 +21,6 @@ from core.database.schema import job
 from core.database.schema import outbox as outbox_table
 from core.errors import IllegalTransition
 from core.lifecycle import (
-    FAILURE_REPORT_CLAIMED,
-    FAILURE_REPORT_LOST,
     JOB_TRANSITIONS,
     FailureReport,
     JobEvent,
@@ -35,10 +33,10 @@ __all__ = [
     "Claim",
     "JobRow",
     "NewJob",
+    "add_documents",
     "add_job",
     "beat",
     "claim",
-    "claim_failure_report",
     "commit_reading",
     "dismiss",
     "fail",
@@ -46,10 +44,8 @@ __all__ = [
     "job_by_id",
     "jobs_of_study",
     "leases",
-    "release_failure_report",
     "retry",
     "set_child",
-    "store_failure_report",
     "store_report",
 ]
 
@@ -316,7 +312,7 @@ def store_report(
     )
     if not finished:
         return False
-    _add_documents(connection, held.job, documents)
+    add_documents(connection, held.job, documents)
     _announce_next(connection, held.job.study_id, held.job.model)
     return True
 
@@ -355,9 +351,6 @@ def give_back(
     """
     row = job_by_id(connection, job_id)
     if row is None or row.lease_token != lease_token:
-        return None
-    if row.state is JobState.FAILED:
-        release_failure_report(connection, job_id, lease_token)
         return None
     attempts = row.attempts if count_attempt else row.attempts - 1
     if attempts >= maximum_attempts:
@@ -420,72 +413,8 @@ def fail(
     return JobState.FAILED
 
 
-def claim_failure_report(
-    connection: Connection, job_id: int, *, worker: str
-) -> Claim | None:
-    """Take the right to write a failed job's report, under a lease like any job's."""
-    token = secrets.token_hex(16)
-    for before, after in FAILURE_REPORT_CLAIMED.items():
-        taken = connection.execute(
-            update(job)
-            .where(
-                job.c.id == job_id,
-                job.c.state == JobState.FAILED.value,
-                job.c.failure_report == before.value,
-            )
-            .values(
-                failure_report=after.value,
-                lease_token=token,
-                heartbeat=0,
-                worker=worker,
-            )
-        )
-        row = job_by_id(connection, job_id) if taken.rowcount == 1 else None
-        if row is not None:
-            return Claim(job_id, token, row)
-    return None
-
-
-def store_failure_report(
-    connection: Connection, held: Claim, documents: Documents
-) -> bool:
-    """Keep the report of a failure, unless the job was retried meanwhile."""
-    still = connection.execute(
-        update(job)
-        .where(
-            job.c.id == held.job_id,
-            job.c.state == JobState.FAILED.value,
-            job.c.lease_token == held.lease_token,
-        )
-        .values(failure_report=None, lease_token=None)
-    )
-    if still.rowcount != 1:
-        return False
-    _add_documents(connection, held.job, documents)
-    return True
-
-
-def release_failure_report(
-    connection: Connection, job_id: int, lease_token: str
-) -> bool:
-    """Give a failure's report back unwritten: once it is tried again, then left."""
-    row = job_by_id(connection, job_id)
-    if row is None or row.lease_token != lease_token or row.failure_report is None:
-        return False
-    left = FAILURE_REPORT_LOST[FailureReport(row.failure_report)]
-    connection.execute(
-        update(job)
-        .where(job.c.id == job_id, job.c.lease_token == lease_token)
-        .values(failure_report=left.value if left else None, lease_token=None)
-    )
-    if left is None:
-        events.record(connection, row.study_id, "no report of failure", job_id=job_id)
-    else:
-        outbox.add(connection, job_id)
-    return True
-
-
-def _add_documents(connection: Connection, row: JobRow, documents: Documents) -> None:
+def add_documents(connection: Connection, row: JobRow, documents: Documents) -> None:
+    """Keep a job's reports and make them due, in the caller's transaction."""
     for new, destinations in documents:
         report_id = add_report(connection, new)
         deliveries.add(connection, report_id, destinations)

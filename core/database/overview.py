@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 from core.database.schema import (
     conflict,
     delivery,
+    event,
     instance,
     job,
     outbox,
@@ -218,10 +219,13 @@ def _described(
             .order_by(series.c.id)
         )
     )
+    missing_by_study = _held_back(connection, identifiers)
     lines = []
     for row in rows:
         jobs = _current(jobs_by_study[row.id])
-        standing, why = _standing(row, jobs, deliveries_by_study[row.id])
+        standing, why = _standing(
+            row, jobs, deliveries_by_study[row.id], missing_by_study.get(row.id)
+        )
         lines.append(
             StudyLine(
                 study_instance_uid=row.study_instance_uid,
@@ -238,6 +242,16 @@ def _described(
             )
         )
     return lines
+
+
+def _held_back(connection: Connection, identifiers: list[int]) -> dict[int, str]:
+    """Tell what studies wait for that have been quiet for long enough."""
+    rows = connection.execute(
+        select(event.c.study_id, event.c.detail)
+        .where(event.c.study_id.in_(identifiers), event.c.name == "waiting")
+        .order_by(event.c.id)
+    )
+    return {row.study_id: row.detail for row in rows if row.detail}
 
 
 def _grouped(
@@ -258,9 +272,10 @@ def _standing(
     row: Row[tuple[object, ...]],
     jobs: list[Row[tuple[object, ...]]],
     deliveries: list[Row[tuple[object, ...]]],
+    missing: str | None,
 ) -> tuple[Standing, str]:
     if row.state == StudyState.RECEIVING:
-        return Standing.RECEIVING, "more instances may come"
+        return Standing.RECEIVING, missing or "more instances may come"
     failed = [line for line in jobs if line.state == JobState.FAILED]
     if failed:
         return Standing.FAILED, f"{failed[0].model}: {failed[0].reason or 'unknown'}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database import events
@@ -38,6 +38,19 @@ __all__ = [
     "study_by_id",
     "study_by_uid",
 ]
+
+# Of the statements that run for each instance, building took as long as running.
+_KNOWN_INSTANCE = select(instance.c.sha256, instance.c.transfer_syntax_uid).where(
+    instance.c.sop_instance_uid == bindparam("uid")
+)
+_STUDY = select(study.c.id, study.c.state, study.c.order_priority).where(
+    study.c.study_instance_uid == bindparam("uid")
+)
+_SERIES = select(series.c.id).where(
+    series.c.study_id == bindparam("study"),
+    series.c.series_instance_uid == bindparam("uid"),
+)
+_NEW_INSTANCE = insert(instance)
 
 
 @dataclass(frozen=True)
@@ -103,11 +116,7 @@ def known_instance(
     connection: Connection, sop_instance_uid: str
 ) -> KnownInstance | None:
     """Look up the content under which a SOP Instance UID is kept."""
-    row = connection.execute(
-        select(instance.c.sha256, instance.c.transfer_syntax_uid).where(
-            instance.c.sop_instance_uid == sop_instance_uid
-        )
-    ).one_or_none()
+    row = connection.execute(_KNOWN_INSTANCE, {"uid": sop_instance_uid}).one_or_none()
     return KnownInstance(row.sha256, row.transfer_syntax_uid) if row else None
 
 
@@ -125,28 +134,26 @@ def record_instance(connection: Connection, received: ReceivedInstance) -> Recor
         return Recorded.CONFLICT
     study_id = _study_id(connection, received)
     connection.execute(
-        insert(instance).values(
-            study_id=study_id,
-            series_id=_series_id(connection, study_id, received),
-            sop_instance_uid=received.sop_instance_uid,
-            sop_class_uid=received.sop_class_uid,
-            transfer_syntax_uid=received.transfer_syntax_uid,
-            sha256=received.sha256,
-            bytes=received.bytes,
-            is_image=received.is_image,
-            own_result=received.own_result,
-            received_at=received.received_at,
-        )
+        _NEW_INSTANCE,
+        {
+            "study_id": study_id,
+            "series_id": _series_id(connection, study_id, received),
+            "sop_instance_uid": received.sop_instance_uid,
+            "sop_class_uid": received.sop_class_uid,
+            "transfer_syntax_uid": received.transfer_syntax_uid,
+            "sha256": received.sha256,
+            "bytes": received.bytes,
+            "is_image": received.is_image,
+            "own_result": received.own_result,
+            "received_at": received.received_at,
+        },
     )
     return Recorded.NEW
 
 
 def _study_id(connection: Connection, received: ReceivedInstance) -> int:
-    row = connection.execute(
-        select(study.c.id, study.c.state, study.c.order_priority).where(
-            study.c.study_instance_uid == received.study_instance_uid
-        )
-    ).one_or_none()
+    uid = received.study_instance_uid
+    row = connection.execute(_STUDY, {"uid": uid}).one_or_none()
     if row is None:
         return _new_study(connection, received)
     priority = min(
@@ -189,10 +196,7 @@ def _series_id(
     connection: Connection, study_id: int, received: ReceivedInstance
 ) -> int:
     found = connection.execute(
-        select(series.c.id).where(
-            series.c.study_id == study_id,
-            series.c.series_instance_uid == received.series_instance_uid,
-        )
+        _SERIES, {"study": study_id, "uid": received.series_instance_uid}
     ).scalar()
     if found is not None:
         return int(found)

@@ -1,7 +1,8 @@
-"""Reads one connection, with a limit for each PDU and a deadline for each read.
+"""Reads one connection until it is an association, with limits and a deadline.
 
 pynetdicom's own read waits for ever once a PDU has begun, so its timers never fire; it
-also believes any length. `guard_connection` puts this one in its place.
+also believes any length. `guard_connection` puts this one in its place. What comes
+after the acceptance is read by `dicom_node.data_transfer`.
 """
 
 import socket
@@ -15,7 +16,6 @@ from pynetdicom.transport import AssociationSocket
 
 from core.log import get_log
 from core.settings import NodeSettings
-from dicom_node.guards.messages import MessageGuard, Violation
 
 __all__ = ["guard_connection"]
 
@@ -27,7 +27,6 @@ _KNOWN_TYPES = range(0x01, 0x08)
 _LONGEST_ASSOCIATE = 262144
 # Release and abort have four bytes, a rejection as well.
 _LONGEST_OTHER = 256
-_PDU_MARGIN = 64
 # PS3.8 9.3.8: source service provider; 9.3.4: rejected permanent, by the service user.
 _A_ABORT = bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 2, 6))
 _A_ASSOCIATE_RJ = bytes((0x03, 0, 0, 0, 0, 4, 0, 1, 1))
@@ -36,6 +35,10 @@ _CALLING_AE_TITLE = slice(20, 36)
 _DIAGNOSTIC_CALLING = 3
 _DIAGNOSTIC_CALLED = 7
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Violation(Exception):
+    """What a peer did that ends its connection; its text is fit for a log."""
 
 
 class _Rejected(Violation):
@@ -47,13 +50,10 @@ class _Rejected(Violation):
 class _GuardedConnection:
     """Stands in for `AssociationSocket.recv` of one connection."""
 
-    def __init__(
-        self, association: evt.Event, settings: NodeSettings, guard: MessageGuard
-    ) -> None:
+    def __init__(self, association: evt.Event, settings: NodeSettings) -> None:
         self._association = association.assoc
         self._transport = cast("AssociationSocket", self._association.dul.socket)
         self._settings = settings
-        self._guard = guard
         self._request_deadline = time.monotonic() + settings.request_timeout_s
         self._associated = False
         self._body_of: int | None = None
@@ -97,22 +97,20 @@ class _GuardedConnection:
             raise Violation("no DICOM: unknown PDU type")
         if not self._associated and kind != _A_ASSOCIATE_RQ:
             raise Violation("PDU before an association was requested")
+        if kind == _P_DATA_TF:
+            raise Violation("P-DATA before the association was accepted")
         if length > self._longest(kind):
             raise Violation(f"PDU of type {kind} and {length} bytes")
         self._body_of = kind
         return header
 
     def _longest(self, kind: int) -> int:
-        if kind == _P_DATA_TF:
-            return self._settings.maximum_pdu_length + _PDU_MARGIN
         return _LONGEST_ASSOCIATE if kind == _A_ASSOCIATE_RQ else _LONGEST_OTHER
 
     def _body(self, kind: int, nr_bytes: int) -> bytearray:
         body = self._read(nr_bytes)
         if len(body) < nr_bytes:
             self._wake()
-        elif kind == _P_DATA_TF:
-            self._guard.check(body)
         elif kind == _A_ASSOCIATE_RQ and not self._associated:
             _check_request(body)
             self._associated = True
@@ -163,20 +161,16 @@ class _GuardedConnection:
         # The association's thread would wait for a request until its own timeout. None
         # is what that timeout gives it.
         if not self._associated:
-            self._association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+            nothing: Any = None
+            self._association.dul.to_user_queue.put(nothing)
 
 
 def guard_connection(event: evt.Event, settings: NodeSettings) -> None:
     """Handle `EVT_CONN_OPEN`: put limits and deadlines on a new connection."""
-    guard = MessageGuard(
-        maximum_command_bytes=settings.maximum_command_bytes,
-        maximum_data_set_bytes=settings.maximum_instance_bytes,
-    )
-    connection = _GuardedConnection(event, settings, guard)
+    connection = _GuardedConnection(event, settings)
     # The one instance attribute that is replaced; everything else is a public hook.
     transport: Any = event.assoc.dul.socket
     transport.recv = connection.recv
-    event.assoc.bind(evt.EVT_DIMSE_SENT, lambda _event: guard.answered())
     # pynetdicom does not close a socket whose shutdown fails, that is when the peer was
     # first to go.
     peer = transport.socket

@@ -105,7 +105,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             lambda: (
                 len(running.jobs()) == 4
                 and all(job["state"] == "reported" for job in running.jobs())
-                and all(row["attempts"] for row in running.deliveries())
+                and all(row["last_answer"] for row in running.deliveries())
             ),
             "four studies read and their deliveries tried",
         )

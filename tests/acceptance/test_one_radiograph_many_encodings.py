@@ -1,5 +1,6 @@
 """One radiograph, however it is written down: the shipped model says the same of it."""
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -22,7 +23,10 @@ from worker.pipeline import StageClock, read_study
 from worker.pixels.limits import PixelLimits
 
 MODEL = "lung-pneumonia-paediatric"
-TOLERANCE = 0.01
+# In logits: 0.01 where the probability is one half, and less everywhere else. Held on
+# the probability itself the tests would say nothing of an image that the model is sure
+# of.
+TOLERANCE = 0.04
 SYNTAXES = {
     "native": uid.ExplicitVRLittleEndian,
     "RLE": uid.RLELossless,
@@ -53,8 +57,8 @@ class Reader:
     models: ResidentModels
     folder: Path
 
-    def probability(self, image: npt.NDArray[np.float32], **options: Any) -> float:
-        """Write a display image as an object and read it as the worker does."""
+    def logit(self, image: npt.NDArray[np.float32], **options: Any) -> float:
+        """Write a display image as an object, read it as the worker does."""
         instance = instance_of(to_dicom(image, **options), self.folder)
         source = SourceInstance(
             path=str(self.folder / f"{instance.sop_instance_uid}.dcm"),
@@ -66,7 +70,8 @@ class Reader:
             (source,), self.bundle, self.models, PixelLimits(), StageClock()
         )
         assert isinstance(reading, Analysed), reading
-        return reading.findings[0].probability
+        probability = reading.findings[0].probability
+        return math.log(probability / (1 - probability))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +87,7 @@ def phantom() -> npt.NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def of_the_phantom(reader: Reader, phantom: npt.NDArray[np.float32]) -> float:
-    return reader.probability(phantom, bits_stored=16)
+    return reader.logit(phantom, bits_stored=16)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,7 @@ def film() -> npt.NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def of_the_film(reader: Reader, film: npt.NDArray[np.float32]) -> float:
-    return reader.probability(film, bits_stored=16)
+    return reader.logit(film, bits_stored=16)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +106,14 @@ def of_the_film(reader: Reader, film: npt.NDArray[np.float32]) -> float:
 def test_a_phantom_gets_the_same_probability_in_every_encoding(
     reader, phantom, of_the_phantom, polarity, bits, syntax
 ):
-    probability = reader.probability(
+    logit = reader.logit(
         phantom,
         bits_stored=bits,
         photometric_interpretation=polarity,
         transfer_syntax_uid=SYNTAXES[syntax],
     )
 
-    assert probability == pytest.approx(of_the_phantom, abs=TOLERANCE)
+    assert logit == pytest.approx(of_the_phantom, abs=TOLERANCE)
 
 
 @needs_pictures
@@ -116,18 +121,18 @@ def test_a_phantom_gets_the_same_probability_in_every_encoding(
 def test_a_film_of_full_size_gets_the_same_probability_in_every_encoding(
     reader, film, of_the_film, polarity, bits, syntax
 ):
-    probability = reader.probability(
+    logit = reader.logit(
         film,
         bits_stored=bits,
         photometric_interpretation=polarity,
         transfer_syntax_uid=SYNTAXES[syntax],
     )
 
-    assert probability == pytest.approx(of_the_film, abs=TOLERANCE)
+    assert logit == pytest.approx(of_the_film, abs=TOLERANCE)
 
 
 def test_the_probability_is_not_the_same_for_another_image(reader, of_the_phantom):
     # Or the tests above would say nothing.
     other = chest_radiograph(rows=400, columns=360, opacity=False, seed=5)
 
-    assert abs(reader.probability(other) - of_the_phantom) > TOLERANCE
+    assert abs(reader.logit(other) - of_the_phantom) > TOLERANCE

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pydicom import dcmread
 
 from tests.data import Instance, phantom_study
 from tests.oracle import everything_holds
-from tests.peers import Ledger, RecordingPacs, send
+from tests.peers import Arrival, Ledger, RecordingPacs, send
 from tests.running import Destination, System, running_system
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -29,9 +30,8 @@ WAITS_FOR_ALL = f"""
 calling_ae_title = "SENDER"
 minimum_instances = {INSTANCES}
 """
-# In the first two readings of each process, so that another study in between changes
-# nothing.
-IN_MID_INFERENCE = "worker.mid_infer:sleep=5,worker.mid_infer:sleep=5:2"
+# Each of the first readings of a process takes so long.
+IN_MID_INFERENCE = ",".join(f"worker.mid_infer:sleep=4:{nth}" for nth in range(1, 9))
 
 
 @dataclass
@@ -60,6 +60,23 @@ class World:
         assert report["sop_instance_uid"] in self.pacs.uids
         assert self.system.study(uid)["instance_count"] == INSTANCES  # type: ignore[index]
         return report
+
+    def slow_worker(self) -> None:
+        """See to it that readings take long enough to be killed in between."""
+        if self.system.worker.faults == IN_MID_INFERENCE and self.system.worker.alive:
+            return
+        self.system.worker.kill()
+        self.system.start_worker(faults=IN_MID_INFERENCE, warm=False)
+
+    def arrivals(self, study: list[Instance]) -> list[Arrival]:
+        """Return every arrival of a study's report at the PACS."""
+        (report,) = self.system.reports(study[0].study_instance_uid)
+        uid = report["sop_instance_uid"]
+        return [one for one in self.pacs.accepted if one.sop_instance_uid == uid]
+
+    def report_files(self) -> set[Path]:
+        """Return the files of all reports, with a row or without."""
+        return set((self.system.data_dir / "reports").glob("*/*.dcm"))
 
     def job(self, study: list[Instance]) -> sqlite3.Row:
         """Return the study's only job."""
@@ -107,25 +124,28 @@ def world(running: World) -> World:
 # -- the node --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "scp.after_part_write",
-        "scp.after_fsync",
-        "scp.after_rename",
-        "scp.before_ack",
-        "index.before_commit",
-        "index.after_commit",
-    ],
-)
-def test_a_node_killed_while_receiving_loses_nothing_it_acknowledged(world, point):
-    study = world.study(point)
+def test_a_node_killed_at_each_place_of_receiving_loses_nothing_acknowledged(world):
+    study = world.study("receiving")
     world.system.node.kill()
-    world.system.start_node(faults=f"{point}:kill:{2 if 'scp' in point else 1}")
 
-    world.send(study)
+    # What is known already passes none of these places, so each has what it needs.
+    for point, instance in (
+        ("after_part_write", study[0]),
+        ("after_fsync", study[0]),
+        ("after_rename", study[0]),
+        ("before_ack", study[1]),
+    ):
+        world.system.start_node(faults=f"scp.{point}:kill")
+        world.send([instance])
+        assert world.system.node.wait_for_death() == -signal.SIGKILL
+    assert len(world.ledger.missing(study)) == INSTANCES
+    # Its first visit is that of study[1], found in the inbox at the start.
+    world.system.start_node(faults="index.before_commit:kill:2")
+    world.send([study[2]])
     assert world.system.node.wait_for_death() == -signal.SIGKILL
-    world.system.restart_node()
+    world.system.node.start(faults="index.after_commit:kill")
+    assert world.system.node.wait_for_death() == -signal.SIGKILL
+    world.system.start_node()
     world.send(world.ledger.missing(study))
 
     assert world.ledger.missing(study) == []
@@ -143,45 +163,36 @@ def test_a_node_killed_between_receive_and_settle_settles_after_its_restart(worl
     world.ends_in_one_report(study)
 
 
-@pytest.mark.parametrize(
-    "point", ["outbox.before_publish", "outbox.after_publish_before_mark"]
-)
-def test_a_node_killed_around_an_announcement_announces_the_job_again(world, point):
-    study = world.study(point)
+def test_a_node_killed_around_an_announcement_announces_the_job_again(world):
+    study = world.study("announcing")
     world.system.node.kill()
-    world.system.start_node(faults=f"{point}:kill")
 
+    world.system.start_node(faults="outbox.before_publish:kill")
     world.send(study)
     assert world.system.node.wait_for_death() == -signal.SIGKILL
-    world.system.restart_node()
+    world.system.start_node(faults="outbox.after_publish_before_mark:kill")
+    assert world.system.node.wait_for_death() == -signal.SIGKILL
+    world.system.start_node()
 
     world.ends_in_one_report(study)
 
 
-@pytest.mark.parametrize(
-    ("point", "arrivals"),
-    [
-        ("export.before_send", 1),
-        ("export.after_ack_before_mark", 2),
-        ("export.after_mark", 1),
-    ],
-)
-def test_a_node_killed_while_delivering_brings_the_same_bytes(world, point, arrivals):
-    study = world.study(point)
+def test_a_node_killed_while_delivering_brings_the_same_bytes(world):
+    study = world.study("delivering")
     world.system.node.kill()
-    world.system.start_node(faults=f"{point}:kill")
 
-    world.send(study)
-    assert world.system.node.wait_for_death() == -signal.SIGKILL
-    world.system.restart_node()
+    arrived = []
+    for point in ("before_send", "after_ack_before_mark", "after_mark"):
+        world.system.start_node(faults=f"export.{point}:kill")
+        if point == "before_send":
+            world.send(study)
+        assert world.system.node.wait_for_death() == -signal.SIGKILL
+        arrived.append(len(world.arrivals(study)))
+    world.system.start_node()
 
-    report = world.ends_in_one_report(study)
-    arrived = [
-        one
-        for one in world.pacs.accepted
-        if one.sop_instance_uid == report["sop_instance_uid"]
-    ]
-    assert len(arrived) == arrivals
+    world.ends_in_one_report(study)
+    assert arrived == [0, 1, 2]
+    assert len(world.arrivals(study)) == 2
 
 
 def test_a_destination_that_was_away_gets_its_report_once_it_is_back(world):
@@ -207,8 +218,7 @@ def test_a_destination_that_was_away_gets_its_report_once_it_is_back(world):
 
 def test_a_reading_process_killed_in_mid_inference_costs_one_attempt(world):
     study = world.study("reading-process")
-    world.system.worker.kill()
-    world.system.start_worker(faults=IN_MID_INFERENCE)
+    world.slow_worker()
 
     world.send(study)
     os.kill(world.wait_for_mid_inference(study), signal.SIGKILL)
@@ -217,31 +227,52 @@ def test_a_reading_process_killed_in_mid_inference_costs_one_attempt(world):
     assert world.job(study)["attempts"] == 2
 
 
-def test_a_whole_worker_killed_in_mid_inference_loses_its_lease(world):
+def test_a_worker_killed_after_its_claim_and_in_mid_inference_loses_its_lease(world):
     study = world.study("whole-worker")
     world.system.worker.kill()
-    world.system.start_worker(faults=IN_MID_INFERENCE)
 
+    world.system.start_worker(faults="worker.after_claim:kill", warm=False)
     world.send(study)
-    child = world.wait_for_mid_inference(study)
+    assert world.system.worker.wait_for_death() == -signal.SIGKILL
+    world.system.start_worker(faults=IN_MID_INFERENCE, warm=False)
+    child = world.wait_for_mid_inference(study, 2)
     world.system.worker.kill()
-    os.kill(child, signal.SIGKILL)
-    world.system.start_worker()
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    world.system.start_worker(warm=False)
 
     world.ends_in_one_report(study)
-    assert world.job(study)["attempts"] == 2
+    assert world.job(study)["attempts"] == 3
+
+
+def test_a_worker_killed_around_its_result_makes_the_same_report(world):
+    study = world.study("result")
+    world.system.worker.kill()
+
+    world.system.start_worker(faults="worker.after_result_commit:kill", warm=False)
+    world.send(study)
+    assert world.system.worker.wait_for_death() == -signal.SIGKILL
+    before = world.report_files()
+    world.system.start_worker(faults="worker.after_result_file:kill", warm=False)
+    assert world.system.worker.wait_for_death() == -signal.SIGKILL
+    (written,) = world.report_files() - before
+    world.system.start_worker(warm=False)
+
+    report = world.ends_in_one_report(study)
+    assert world.system.report_path(report["sha256"]) == written
+    assert world.report_files() == before | {written}
 
 
 def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(world):
     study = world.study("frozen")
-    world.system.worker.kill()
-    world.system.start_worker(faults=IN_MID_INFERENCE)
+    world.slow_worker()
 
     world.send(study)
     world.wait_for_mid_inference(study)
     world.system.worker.freeze()
+    job_id = world.job(study)["id"]
     world.system.wait_for_job(
-        lambda row: row["id"] == world.job(study)["id"] and row["state"] == "queued",
+        lambda row: row["id"] == job_id and row["state"] == "queued",
         "the lease is taken back",
     )
     world.system.worker.thaw()
@@ -251,37 +282,9 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(world):
     assert world.system.worker.said("lease_lost")
 
 
-@pytest.mark.parametrize(
-    ("point", "attempts"),
-    [
-        ("worker.after_claim", 2),
-        ("worker.after_result_commit", 2),
-        ("worker.after_result_file", 2),
-    ],
-)
-def test_a_worker_killed_around_its_result_makes_the_same_report(
-    world, point, attempts
-):
-    study = world.study(point)
-    world.system.worker.kill()
-    world.system.start_worker(faults=f"{point}:kill", warm=False)
-
-    world.send(study)
-    assert world.system.worker.wait_for_death() == -signal.SIGKILL
-    files = set((world.system.data_dir / "reports").glob("*/*.dcm"))
-    world.system.start_worker(warm=False)
-
-    report = world.ends_in_one_report(study)
-    assert world.job(study)["attempts"] == attempts
-    if point == "worker.after_result_file":
-        # What was written before the kill is what was sent after it.
-        assert world.system.report_path(report["sha256"]) in files
-
-
 def test_a_study_that_kills_its_reader_fails_after_three_attempts_and_says_so(world):
     poison, other = world.study("poison"), world.study("beside-poison")
-    world.system.worker.kill()
-    world.system.start_worker(faults=IN_MID_INFERENCE)
+    world.slow_worker()
 
     world.send(poison)
     for attempt in (1, 2, 3):

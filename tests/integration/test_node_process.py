@@ -179,8 +179,8 @@ def test_a_second_node_on_the_same_data_directory_is_refused(settings, start):
 def test_the_lock_goes_with_its_process(settings, start):
     program = (
         "import os, sys; from pathlib import Path;"
-        "from dicom_node.data_directory_lock import only_node\n"
-        "with only_node(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "from core.directory_lock import only_one\n"
+        'with only_one(Path(sys.argv[1]), "node"): os.kill(os.getpid(), 9)'
     )
     killed = subprocess.run(
         [sys.executable, "-c", program, str(settings.data_dir)], check=False

@@ -155,6 +155,21 @@ def test_a_broken_message_ends_its_association_only(peer: RawPeer, data: bytes) 
     assert time.monotonic() - began < 3
 
 
+def test_data_sent_with_the_request_is_refused_or_served_but_not_lost(
+    peer: RawPeer,
+) -> None:
+    echo = command(
+        e0002=b"1.2.840.10008.1.1\0", e0100=b"\x30\0", e0110=b"\1\0", e0800=b"\1\1"
+    )
+    began = time.monotonic()
+
+    peer.send(associate_rq() + pdu(P_DATA, pdv(1, 3, echo)))
+    answers = [peer.receive()[:1] for _ in range(2)]
+
+    assert answers[-1] in (b"", bytes([ABORT]), bytes([P_DATA]))
+    assert time.monotonic() - began < 3
+
+
 def test_an_endless_command_set_is_cut_off(peer: RawPeer) -> None:
     peer.associate()
 

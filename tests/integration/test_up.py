@@ -172,7 +172,7 @@ def test_a_killed_broker_is_started_again(service: Service):
 def test_a_second_one_on_the_same_directory_is_refused(service: Service):
     second = service.run("up")
 
-    assert second.returncode == 1
+    assert second.returncode == 3
     assert f"process {service.process.pid}" in second.stderr
     assert service.answers()
 

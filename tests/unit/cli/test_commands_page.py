@@ -12,7 +12,7 @@ SHARED = {"--data-dir", "--json", "--help", "-h"}
 def sections() -> dict[str, str]:
     """Command to its part of the page."""
     parts = re.split(r"^### `secondread (.+?)`$", PAGE.read_text("utf-8"), flags=re.M)
-    names = [re.sub(r" [A-Z.]+$", "", heading) for heading in parts[1::2]]
+    names = [re.sub(r"( [A-Z.]+)+$", "", heading) for heading in parts[1::2]]
     texts = [text.split("\n## ")[0] for text in parts[2::2]]
     return dict(zip(names, texts, strict=True))
 

@@ -36,7 +36,8 @@ def option_names(name: str) -> set[str]:
 
 def test_the_commands_of_the_readme_are_there():
     asked = (
-        "demo up node worker send echo studies show jobs retry forget config doctor "
+        "demo up node worker send echo studies show jobs retry dismiss forget config "
+        "doctor "
         "licences"
     )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from core.database import events
 from core.database.jobs import job_by_id
 from core.database.schema import event, instance, job, report
 from core.lifecycle import JobState
@@ -179,3 +180,32 @@ def _object_file(data_dir: Path, number: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     return path
+
+
+def test_dismiss_closes_a_failed_job_and_retry_opens_it_again(secondread, index):
+    job_id = index.fail("1.2.1")
+
+    assert secondread("dismiss", str(job_id)).exit_code == 0
+    with index.database.read() as connection:
+        assert job_by_id(connection, job_id).state is JobState.DISMISSED
+    assert secondread("retry", str(job_id)).exit_code == 0
+
+
+def test_a_number_that_no_job_has_is_told_as_such_and_not_as_a_bug(index, in_a_process):
+    for command in ("retry", "dismiss"):
+        result = in_a_process(command, "99")
+
+        assert result.returncode == 1
+        assert "job 99 does not exist" in result.stderr
+        assert "should not happen" not in result.stderr
+
+
+def test_a_study_that_is_held_back_says_what_is_missing(secondread, index):
+    index.receive("1.2.1")
+    with index.database.write() as connection:
+        events.record(connection, 1, "waiting", detail="missing: 2 instances or more")
+
+    result = secondread("studies", "--json")
+
+    (line,) = json.loads(result.stdout)
+    assert line["why"] == "missing: 2 instances or more"

@@ -16,9 +16,9 @@ from cli.supervision.broker import (
     prepare_directories,
     set_queue_aside,
 )
-from cli.supervision.lock import sole_supervisor
 from cli.supervision.merged_log import MergedLog, component_stream
 from cli.supervision.part import Command, Part
+from core.directory_lock import only_one
 from core.errors import OperatorError, StoreUnavailable
 from core.settings import Settings
 
@@ -189,18 +189,18 @@ def test_a_program_that_says_no_version_is_passed_over(tmp_path, monkeypatch):
 
 def test_a_second_supervisor_of_a_directory_is_refused(tmp_path):
     with (
-        sole_supervisor(tmp_path),
+        only_one(tmp_path, "supervisor"),
         pytest.raises(OperatorError, match=f"process {os.getpid()}"),
-        sole_supervisor(tmp_path),
+        only_one(tmp_path, "supervisor"),
     ):
         pass
 
 
 def test_a_directory_is_free_again_after_its_supervisor(tmp_path):
-    with sole_supervisor(tmp_path):
+    with only_one(tmp_path, "supervisor"):
         pass
 
-    with sole_supervisor(tmp_path):
+    with only_one(tmp_path, "supervisor"):
         pass
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from core.database import deliveries, jobs, outbox, reports
+from core.database import deliveries, failure_reports, jobs, outbox, reports
 from core.database.reports import NewReport
 from core.errors import IllegalTransition
 from core.lifecycle import DeliveryState, JobState
@@ -165,7 +165,7 @@ def failed_job(database, queued_job):
 
 def claim_failure_report(database, job_id):
     with database.write() as connection:
-        return jobs.claim_failure_report(connection, job_id, worker="w1")
+        return failure_reports.claim(connection, job_id, worker="w1")
 
 
 def test_the_report_of_a_failure_is_written_by_one_worker_only(database, failed_job):
@@ -173,7 +173,7 @@ def test_the_report_of_a_failure_is_written_by_one_worker_only(database, failed_
     second = claim_failure_report(database, failed_job)
 
     with database.write() as connection:
-        stored = jobs.store_failure_report(
+        stored = failure_reports.store(
             connection, first, [(document(first.job, kind="failure"), ())]
         )
 
@@ -188,7 +188,8 @@ def test_a_failures_report_whose_writer_died_is_tried_once_more_and_then_left(
     for expected in ("pending again", None):
         held = claim_failure_report(database, failed_job)
         assert held.lease_token in [beat.lease_token for beat in leases(database)]
-        give_back(database, held)  # what the sweep does with a dead lease
+        with database.write() as connection:
+            assert failure_reports.release(connection, held.job_id, held.lease_token)
         assert job(database, failed_job).failure_report == expected
 
     assert claim_failure_report(database, failed_job) is None
@@ -215,7 +216,7 @@ def test_a_late_failure_report_is_not_stored_over_a_retry(database, failed_job):
     with database.write() as connection:
         jobs.retry(connection, failed_job)
 
-        stored = jobs.store_failure_report(
+        stored = failure_reports.store(
             connection, taken, [(document(taken.job, kind="failure"), ())]
         )
 

@@ -38,7 +38,6 @@ def test_the_algorithm_identity_names_all_that_shapes_the_answer(tiny_bundle):
     algorithm = tiny_bundle.algorithm
 
     assert algorithm.bundle_sha256 == tiny_bundle.bundle_sha256
-    assert "pneumonia: decision threshold=0.5" in algorithm.parameters
     assert "pneumonia: temperature=1" in algorithm.parameters
     assert any(text.startswith("preprocessing=") for text in algorithm.parameters)
 

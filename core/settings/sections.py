@@ -1,33 +1,13 @@
-"""Every setting, with unit, default and reason: read once, passed in.
+"""The sections, each setting with its default and the reason for it."""
 
-Order of precedence: environment (`SECONDREAD_NODE__PORT=11113`), then `secondread.toml`
-in the data directory, then the default. Unknown names are refused: a typing error in a
-setting must not look like the setting.
-"""
-
-import hashlib
-import os
-import tempfile
-import tomllib
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic import Field, model_validator
 
-from core.errors import InvalidSettings
+from core.settings.fields import AeTitle, Port, Priority, Seconds, Section, unit
 
 __all__ = [
-    "DATA_DIRECTORY_VARIABLE",
-    "SETTINGS_FILE_NAME",
     "AssemblySettings",
     "DatabaseSettings",
     "DeliverySettings",
@@ -35,65 +15,16 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
-    "Priority",
     "QueueSettings",
     "ReportSettings",
     "RuleSettings",
-    "Settings",
     "SourceSettings",
     "StoreSettings",
     "WorkerSettings",
-    "load_settings",
-    "setting_origins",
 ]
 
-SETTINGS_FILE_NAME = "secondread.toml"
-DATA_DIRECTORY_VARIABLE = "SECONDREAD_DATA_DIR"
-DEFAULT_DATA_DIRECTORY = Path("secondread-data")
-# sun_path of unix(7) has 108 bytes; the server appends nothing, but leave room.
-_LONGEST_SOCKET_PATH = 100
 
-
-def _ae_title(text: str) -> str:
-    # PS3.5 6.2 (AE): 16 characters at most, no backslash, no control characters, and
-    # leading and trailing spaces mean nothing.
-    stripped = text.strip()
-    printable = all(" " <= character <= "~" for character in stripped)
-    if not 0 < len(stripped) <= 16 or "\\" in stripped or not printable:
-        raise ValueError(
-            "an AE title has 1 to 16 printable ASCII characters and no backslash"
-        )
-    return stripped
-
-
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-
-
-def _unit(name: str) -> dict[str, Any]:
-    return {"unit": name}
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Priority(StrEnum):
-    """In which order waiting jobs are read; a STAT order may only raise it."""
-
-    STAT = "stat"
-    HIGH = "high"
-    ROUTINE = "routine"
-    LOW = "low"
-
-    @property
-    def rank(self) -> int:
-        """Number that sorts priorities, 0 first."""
-        return list(Priority).index(self)
-
-
-class NodeSettings(_Section):
+class NodeSettings(Section):
     """The DICOM storage node."""
 
     ae_title: AeTitle = Field(
@@ -127,43 +58,43 @@ class NodeSettings(_Section):
         le=1048576,
         description="Largest P-DATA PDU offered. 128 KiB measured near the best rate; "
         "each association holds one.",
-        json_schema_extra=_unit("bytes"),
+        json_schema_extra=unit("bytes"),
     )
     maximum_associations: int = Field(
         64,
         ge=1,
         description="Associations in all; one more is rejected 2/3/2.",
-        json_schema_extra=_unit("associations"),
+        json_schema_extra=unit("associations"),
     )
     maximum_associations_per_address: int = Field(
         16,
         ge=1,
         description="Associations of one peer address, so that one broken scanner "
         "cannot take all places.",
-        json_schema_extra=_unit("associations"),
+        json_schema_extra=unit("associations"),
     )
     request_timeout_s: Seconds = Field(
         15.0,
         description="From connection to a whole A-ASSOCIATE-RQ. A silent peer is "
         "closed after it.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     network_timeout_s: Seconds = Field(
         30.0,
         description="Longest silence within an association.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     maximum_command_bytes: int = Field(
         65536,
         ge=1024,
         description="Largest DIMSE command set; real ones have some hundred bytes.",
-        json_schema_extra=_unit("bytes"),
+        json_schema_extra=unit("bytes"),
     )
     maximum_instance_bytes: int = Field(
         4 * 2**30,
         ge=1024,
         description="Largest data set of one instance; a longer one is aborted.",
-        json_schema_extra=_unit("bytes"),
+        json_schema_extra=unit("bytes"),
     )
     private_storage_sop_classes: tuple[str, ...] = Field(
         (),
@@ -171,7 +102,7 @@ class NodeSettings(_Section):
     )
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """Where received instances and results are kept."""
 
     low_water_bytes: int = Field(
@@ -179,7 +110,7 @@ class StoreSettings(_Section):
         ge=0,
         description="Free space under which new associations are rejected (2/3/1), "
         "before the disk is full.",
-        json_schema_extra=_unit("bytes"),
+        json_schema_extra=unit("bytes"),
     )
     durable_writes: bool = Field(
         True,
@@ -188,7 +119,7 @@ class StoreSettings(_Section):
     )
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """The index: the truth about studies, jobs and deliveries."""
 
     url: str | None = Field(
@@ -199,11 +130,11 @@ class DatabaseSettings(_Section):
     busy_timeout_s: Seconds = Field(
         5.0,
         description="How long a writer waits for another one's lock.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """What is known of one sender; the first entry that matches counts."""
 
     calling_ae_title: str = Field(
@@ -212,7 +143,7 @@ class SourceSettings(_Section):
     quiet_time_s: Seconds | None = Field(
         None,
         description="Quiet time for this sender instead of `assembly.quiet_time_s`.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     required_series: tuple[dict[str, Any], ...] = Field(
         (),
@@ -223,7 +154,7 @@ class SourceSettings(_Section):
         0,
         ge=0,
         description="Instances a study needs before quiet time may settle it.",
-        json_schema_extra=_unit("instances"),
+        json_schema_extra=unit("instances"),
     )
     expected_count_attribute: str | None = Field(
         None,
@@ -232,24 +163,24 @@ class SourceSettings(_Section):
     )
 
 
-class AssemblySettings(_Section):
+class AssemblySettings(Section):
     """When a study is judged complete."""
 
     quiet_time_s: Seconds = Field(
         10.0,
         description="No instance for so long settles a study. The end of an "
         "association means nothing (PS3.4 B.4), so silence is the evidence.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     hard_cap_s: Seconds = Field(
         5400.0,
         description="So long after its first instance a study is settled whatever is "
         "missing; the reason is shown.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
 
 
-class QueueSettings(_Section):
+class QueueSettings(Section):
     """The broker and the leases of running jobs."""
 
     broker_url: str | None = Field(
@@ -260,34 +191,34 @@ class QueueSettings(_Section):
     sweep_interval_s: Seconds = Field(
         15.0,
         description="How often the node looks for jobs that lost message or worker.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     republish_after_s: Seconds = Field(
         60.0,
         description="A job still queued so long after its message was sent is "
         "announced again; announcing twice is harmless.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     heartbeat_s: Seconds = Field(
         5.0,
         description="How often a worker shows that a job is alive.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     lease_s: Seconds = Field(
         30.0,
         description="A job whose heartbeat stood still for so long, by the node's own "
         "monotonic clock, is taken back.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     maximum_attempts: int = Field(
         3,
         ge=1,
         description="Starts of a job before it is `failed`, in sight.",
-        json_schema_extra=_unit("attempts"),
+        json_schema_extra=unit("attempts"),
     )
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """Reading of studies."""
 
     concurrency: int = Field(
@@ -295,42 +226,42 @@ class WorkerSettings(_Section):
         ge=1,
         description="Studies read at once by one worker; each has its own reading "
         "process and its own copy of the models.",
-        json_schema_extra=_unit("processes"),
+        json_schema_extra=unit("processes"),
     )
     time_limit_s: Seconds = Field(
         300.0,
         description="Longest reading of one job; then its process is killed. A bundle "
         "may ask for less.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     start_time_limit_s: Seconds = Field(
         180.0,
         description="Longest start of a reading process, TensorFlow's import included.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     memory_limit_bytes: int = Field(
         0,
         ge=0,
         description="Address space of a reading process (RLIMIT_AS); 0 is none. "
         "TensorFlow alone maps some GB.",
-        json_schema_extra=_unit("bytes"),
+        json_schema_extra=unit("bytes"),
     )
     maximum_decoded_bytes: int = Field(
         2 * 2**30,
         ge=2**20,
         description="Largest decoded pixel data of one object, computed before "
         "anything is allocated.",
-        json_schema_extra=_unit("bytes"),
+        json_schema_extra=unit("bytes"),
     )
     maximum_jobs_per_process: int = Field(
         200,
         ge=1,
         description="Jobs after which a reading process is replaced, against leaks.",
-        json_schema_extra=_unit("jobs"),
+        json_schema_extra=unit("jobs"),
     )
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Which model packages are there."""
 
     directories: tuple[Path, ...] = Field(
@@ -340,7 +271,7 @@ class ModelSettings(_Section):
     )
 
 
-class ReportSettings(_Section):
+class ReportSettings(Section):
     """The structured report."""
 
     not_analysed: Literal["send", "keep"] = Field(
@@ -362,39 +293,39 @@ class ReportSettings(_Section):
     )
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     """Sending of reports."""
 
     first_delay_s: Seconds = Field(
         2.0,
         description="Wait after a first failed attempt; doubled each time.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     maximum_delay_s: Seconds = Field(
         900.0,
         description="Longest wait between two attempts.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     horizon_s: Seconds = Field(
         72 * 3600.0,
         description="So long an unreachable destination is tried: a long weekend.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     refusals_before_failed: int = Field(
         3,
         ge=1,
         description="Refusals (statuses that a resend will not change) before a "
         "delivery is `failed`, in sight.",
-        json_schema_extra=_unit("attempts"),
+        json_schema_extra=unit("attempts"),
     )
     timeout_s: Seconds = Field(
         30.0,
         description="Longest silence of a destination.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
 
 
-class DestinationSettings(_Section):
+class DestinationSettings(Section):
     """One place that reports go to."""
 
     name: str = Field(
@@ -426,7 +357,7 @@ class DestinationSettings(_Section):
         return self
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """Which studies go to which models and where their reports go."""
 
     name: str = Field(min_length=1, description="Name shown with each job.")
@@ -450,7 +381,7 @@ class RuleSettings(_Section):
     enabled: bool = Field(True, description="False keeps a rule without using it.")
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is written about the work."""
 
     format: Literal["text", "json"] = Field(
@@ -459,192 +390,3 @@ class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is written."
     )
-
-
-def _default_rules() -> tuple[RuleSettings, ...]:
-    return (
-        RuleSettings(
-            name="radiographs to every model",
-            when={"Modality": ["CR", "DX", "RG"]},
-        ),
-    )
-
-
-class Settings(BaseSettings):
-    """The whole tree, frozen."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix="SECONDREAD_",
-        env_nested_delimiter="__",
-    )
-
-    data_dir: Path = Field(
-        DEFAULT_DATA_DIRECTORY,
-        description="Everything this installation keeps lies in this folder.",
-    )
-    node: NodeSettings = NodeSettings()
-    store: StoreSettings = StoreSettings()
-    database: DatabaseSettings = DatabaseSettings()
-    assembly: AssemblySettings = AssemblySettings()
-    sources: tuple[SourceSettings, ...] = ()
-    queue: QueueSettings = QueueSettings()
-    worker: WorkerSettings = WorkerSettings()
-    models: ModelSettings = ModelSettings()
-    report: ReportSettings = ReportSettings()
-    delivery: DeliverySettings = DeliverySettings()
-    destinations: tuple[DestinationSettings, ...] = ()
-    rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
-    log: LogSettings = LogSettings()
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> "Settings":
-        for kind, names in (
-            ("destinations", [entry.name for entry in self.destinations]),
-            ("rules", [entry.name for entry in self.rules]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{kind} with the same name: {', '.join(twice)}")
-        known = {entry.name for entry in self.destinations}
-        for rule in self.rules:
-            unknown = [name for name in rule.destinations if name not in {*known, "*"}]
-            if unknown:
-                raise ValueError(
-                    f"rule {rule.name!r} names unknown destinations: "
-                    f"{', '.join(unknown)}"
-                )
-        return self
-
-    @property
-    def database_url(self) -> str:
-        """SQLAlchemy URL of the index."""
-        return self.database.url or f"sqlite:///{self.data_dir / 'index.sqlite'}"
-
-    @property
-    def bind_address(self) -> str:
-        """Address the node listens on, as `node.bind_address` explains."""
-        if self.node.bind_address is not None:
-            return self.node.bind_address
-        return "0.0.0.0" if self.node.allowed_callers else "127.0.0.1"  # noqa: S104
-
-    @property
-    def model_directories(self) -> tuple[Path, ...]:
-        """Folders of model packages beside the shipped one."""
-        return (self.data_dir / "models", *self.models.directories)
-
-    @property
-    def broker_socket(self) -> Path:
-        """Unix socket of the embedded broker."""
-        path = self.data_dir / "broker" / "broker.sock"
-        if len(os.fsencode(path)) < _LONGEST_SOCKET_PATH:
-            return path
-        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"secondread-{digest}" / "broker.sock"
-
-    @property
-    def broker_url(self) -> str:
-        """URL of the broker: the configured one or that of the embedded server."""
-        return self.queue.broker_url or f"redis+socket://{self.broker_socket}"
-
-
-def load_settings(data_dir: Path | None = None) -> Settings:
-    """Read the settings once: environment before `secondread.toml` before defaults.
-
-    Parameters
-    ----------
-    data_dir
-        The data directory; None takes `SECONDREAD_DATA_DIR` or `./secondread-data`.
-
-    Raises
-    ------
-    InvalidSettings
-        Naming each setting that is unknown or out of range, and where it was read.
-    """
-    directory = _data_directory(data_dir)
-    try:
-        file_values = _read_file(directory / SETTINGS_FILE_NAME)
-        environment = _environment_values()
-        merged = _merge(file_values, environment)
-        return Settings.model_validate({**merged, "data_dir": directory})
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False)
-        ]
-        raise InvalidSettings(
-            f"settings of {directory} cannot be used: {'; '.join(lines)}"
-        ) from error
-
-
-def setting_origins(data_dir: Path | None = None) -> dict[str, str]:
-    """Tell for each setting that is not a default where it comes from.
-
-    Returns
-    -------
-    Dotted name to `environment` or `file`.
-    """
-    directory = _data_directory(data_dir)
-    origins = dict.fromkeys(_leaves(_read_file(directory / SETTINGS_FILE_NAME)), "file")
-    origins |= dict.fromkeys(_leaves(_environment_values()), "environment")
-    return origins
-
-
-def _data_directory(data_dir: Path | None) -> Path:
-    chosen = data_dir or Path(
-        os.environ.get(DATA_DIRECTORY_VARIABLE) or DEFAULT_DATA_DIRECTORY
-    )
-    return chosen.expanduser().resolve()
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidSettings(f"{path} is not valid TOML: {error}") from error
-    except OSError as error:
-        raise InvalidSettings(f"{path} cannot be read: {error}") from error
-
-
-def _environment_values() -> dict[str, Any]:
-    known = set(Settings.model_fields)
-    unknown = sorted(
-        name
-        for name in os.environ
-        if name.upper().startswith("SECONDREAD_")
-        and name.upper() != DATA_DIRECTORY_VARIABLE
-        and name.upper().removeprefix("SECONDREAD_").split("__")[0].lower() not in known
-    )
-    if unknown:
-        raise InvalidSettings(
-            f"unknown settings in the environment: {', '.join(unknown)}; "
-            "`secondread config` lists the names"
-        )
-    values = EnvSettingsSource(Settings)()
-    values.pop("data_dir", None)
-    return values
-
-
-def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(lower)
-    for name, value in upper.items():
-        below = merged.get(name)
-        if isinstance(value, dict) and isinstance(below, dict):
-            merged[name] = _merge(below, value)
-        else:
-            merged[name] = value
-    return merged
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            names += _leaves(value, f"{prefix}{name}.")
-        else:
-            names.append(f"{prefix}{name}")
-    return names

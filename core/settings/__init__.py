@@ -1,0 +1,52 @@
+"""Every setting, with unit, default and reason: read once, passed in.
+
+Order of precedence: environment (`SECONDREAD_NODE__PORT=11113`), then `secondread.toml`
+in the data directory, then the default. Unknown names are refused: a typing error in a
+setting must not look like the setting.
+"""
+
+from core.settings.fields import Priority
+from core.settings.loading import (
+    DATA_DIRECTORY_VARIABLE,
+    SETTINGS_FILE_NAME,
+    load_settings,
+    setting_origins,
+)
+from core.settings.sections import (
+    AssemblySettings,
+    DatabaseSettings,
+    DeliverySettings,
+    DestinationSettings,
+    LogSettings,
+    ModelSettings,
+    NodeSettings,
+    QueueSettings,
+    ReportSettings,
+    RuleSettings,
+    SourceSettings,
+    StoreSettings,
+    WorkerSettings,
+)
+from core.settings.tree import Settings
+
+__all__ = [
+    "DATA_DIRECTORY_VARIABLE",
+    "SETTINGS_FILE_NAME",
+    "AssemblySettings",
+    "DatabaseSettings",
+    "DeliverySettings",
+    "DestinationSettings",
+    "LogSettings",
+    "ModelSettings",
+    "NodeSettings",
+    "Priority",
+    "QueueSettings",
+    "ReportSettings",
+    "RuleSettings",
+    "Settings",
+    "SourceSettings",
+    "StoreSettings",
+    "WorkerSettings",
+    "load_settings",
+    "setting_origins",
+]

@@ -1,0 +1,166 @@
+"""Command sets: the requests that a peer may send, and our responses to them."""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["Command", "InvalidCommand", "Request", "encode_response", "parse_request"]
+
+
+class Command(IntEnum):
+    """Command Field (0000,0100) of the requests that are read.
+
+    Source
+    ------
+    PS3.7 Table E.1-1.
+    """
+
+    C_STORE_RQ = 0x0001
+    C_ECHO_RQ = 0x0030
+    C_CANCEL_RQ = 0x0FFF
+
+
+_RESPONSE = 0x8000  # PS3.7 E.1: the Command Field of a response has this bit
+_NO_DATA_SET = 0x0101
+_AFFECTED_SOP_CLASS_UID = 0x0002
+_COMMAND_FIELD = 0x0100
+_MESSAGE_ID = 0x0110
+_MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_DATA_SET_TYPE = 0x0800
+_STATUS = 0x0900
+_ERROR_COMMENT = 0x0902
+_AFFECTED_SOP_INSTANCE_UID = 0x1000
+
+_ELEMENT = struct.Struct("<HHL")
+_US = struct.Struct("<H")
+
+
+class InvalidCommand(Exception):
+    """A command set that cannot be read or is not offered; its text fits a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a request says, unchecked beyond what every request must have."""
+
+    command: Command
+    message_id: int
+    has_data_set: bool
+    sop_class_uid: str
+    """Affected SOP Class UID (0000,0002), empty if it is missing."""
+    sop_instance_uid: str
+    """Affected SOP Instance UID (0000,1000), empty if it is missing."""
+
+
+def parse_request(encoded: bytes | bytearray) -> Request:
+    """Read a whole command set.
+
+    Parameters
+    ----------
+    encoded
+        Implicit VR Little Endian, group 0000 only.
+
+    Raises
+    ------
+    InvalidCommand
+        If it is no such thing, not offered, or lacks what no request can lack.
+
+    Source
+    ------
+    PS3.7 6.3.1, 9.3.1 (C-STORE), 9.3.2.3 (C-CANCEL), 9.3.5 (C-ECHO).
+    """
+    values = _elements(encoded)
+    number = _unsigned_short(values, _COMMAND_FIELD)
+    try:
+        command = Command(number)
+    except ValueError:
+        raise InvalidCommand(f"command {number:04X} is not offered") from None
+    return Request(
+        command=command,
+        # A C-CANCEL-RQ names the message that it cancels instead.
+        message_id=0
+        if command is Command.C_CANCEL_RQ
+        else _unsigned_short(values, _MESSAGE_ID),
+        has_data_set=_unsigned_short(values, _DATA_SET_TYPE) != _NO_DATA_SET,
+        sop_class_uid=_uid(values, _AFFECTED_SOP_CLASS_UID),
+        sop_instance_uid=_uid(values, _AFFECTED_SOP_INSTANCE_UID),
+    )
+
+
+def encode_response(
+    request: Request,
+    status: int,
+    *,
+    error_comment: str = "",
+    sop_class_uid: str = "",
+    sop_instance_uid: str = "",
+) -> bytes:
+    """Write the command set of a C-STORE-RSP or C-ECHO-RSP.
+
+    Parameters
+    ----------
+    request
+        What is answered.
+    status
+        Status (0000,0900).
+    error_comment
+        Error Comment (0000,0902), at most 64 characters; empty leaves it out.
+    sop_class_uid, sop_instance_uid
+        Affected UIDs; empty leaves them out.
+
+    Source
+    ------
+    PS3.7 9.3.1.2, 9.3.5.2, C.5.
+    """
+    elements = b"".join(
+        (
+            _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
+            _number(_COMMAND_FIELD, request.command | _RESPONSE),
+            _number(_MESSAGE_ID_BEING_RESPONDED_TO, request.message_id),
+            _number(_DATA_SET_TYPE, _NO_DATA_SET),
+            _number(_STATUS, status),
+            _text(_ERROR_COMMENT, error_comment, b" "),
+            _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
+        )
+    )
+    group_length = _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(elements))
+    return group_length + elements
+
+
+def _elements(encoded: bytes | bytearray) -> dict[int, bytes]:
+    values: dict[int, bytes] = {}
+    position = 0
+    while position < len(encoded):
+        if position + _ELEMENT.size > len(encoded):
+            raise InvalidCommand("command set ends within an element")
+        group, number, length = _ELEMENT.unpack_from(encoded, position)
+        position += _ELEMENT.size
+        if group != 0 or length > len(encoded) - position:
+            raise InvalidCommand("command set cannot be read")
+        values[number] = bytes(encoded[position : position + length])
+        position += length
+    return values
+
+
+def _unsigned_short(values: dict[int, bytes], number: int) -> int:
+    value = values.get(number, b"")
+    if len(value) != _US.size:
+        raise InvalidCommand(f"command set without a usable (0000,{number:04X})")
+    return int(_US.unpack(value)[0])
+
+
+def _uid(values: dict[int, bytes], number: int) -> str:
+    return values.get(number, b"").decode("ascii", errors="replace").rstrip("\0 ")
+
+
+def _number(number: int, value: int) -> bytes:
+    return _ELEMENT.pack(0, number, _US.size) + _US.pack(value)
+
+
+def _text(number: int, text: str, padding: bytes) -> bytes:
+    if not text:
+        return b""
+    value = text.encode("ascii", errors="replace")
+    if len(value) % 2:
+        value += padding
+    return _ELEMENT.pack(0, number, len(value)) + value

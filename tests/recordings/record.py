@@ -1,0 +1,113 @@
+"""Records what real senders write, byte by byte, for tests of the protocol.
+
+    python -m tests.recordings.record
+
+A node takes the associations, a relay in front of it keeps what the sender writes after
+its A-ASSOCIATE-RQ. Needs DCMTK. The instances are `SAMPLES` below and nobody's.
+"""
+
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom_node.file_meta import encode_file_meta
+from tests.data_sets import IMPLICIT, Sample
+
+__all__ = ["FOLDER", "SAMPLES"]
+
+FOLDER = Path(__file__).parent
+# Empty pixel data, one fragment, and more than two PDUs of 4096 bytes.
+SAMPLES = [
+    Sample(sop_instance_uid="1.2.3.4.5.1", pixels=b""),
+    Sample(sop_instance_uid="1.2.3.4.5.2"),
+    Sample(sop_instance_uid="1.2.3.4.5.3", pixels=bytes(range(256)) * 40),
+    Sample(sop_instance_uid="1.2.3.4.5.4", transfer_syntax_uid=IMPLICIT),
+]
+
+
+def main() -> None:
+    """Record every sender."""
+    from tests.integration.receiving_node import node_on
+    from tests.receiving import settings_for
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "study").mkdir()
+        for number, sample in enumerate(SAMPLES):
+            data = encode_file_meta(sample.meta) + sample.data_set
+            (folder / "study" / f"{number}.dcm").write_bytes(data)
+        with node_on(settings_for(folder / "node")) as node:
+            for sender, send in _senders(folder / "study").items():
+                with _relay(node.port) as (port, written):
+                    send(port)
+                (FOLDER / f"{sender}.pdus").write_bytes(_after_request(written))
+
+
+def _senders(study: Path) -> dict[str, Callable[[int], object]]:
+    def dcmtk(program: str, *options: str) -> Callable[[int], object]:
+        return lambda port: subprocess.run(
+            [program, "-aec", "SECONDREAD", *options[:2], "127.0.0.1", str(port)]
+            + list(options[2:]),
+            check=True,
+            capture_output=True,
+        )
+
+    return {
+        "dcmtk-echoscu": dcmtk("echoscu", "-pdu", "16384"),
+        "dcmtk-storescu": dcmtk("storescu", "-pdu", "16384", "+sd", str(study)),
+        "dcmtk-storescu-4k": dcmtk(
+            "storescu", "--max-send-pdu", "4096", "+sd", str(study)
+        ),
+        "dcmtk-dcmsend": dcmtk("dcmsend", "-pdu", "16384", "+sd", str(study)),
+        "dcmtk-storescu-abort": dcmtk(
+            "storescu", "-pdu", "16384", "--abort", "+sd", str(study)
+        ),
+        "pynetdicom-store": _pynetdicom,
+    }
+
+
+def _pynetdicom(port: int) -> None:
+    from tests.integration.receiving_node import send_all
+
+    send_all(port, *SAMPLES)
+
+
+@contextmanager
+def _relay(target: int) -> Iterator[tuple[int, bytearray]]:
+    written = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_pass_on, args=(listener, target, written))
+        thread.start()
+        yield listener.getsockname()[1], written
+        thread.join(30)
+
+
+def _pass_on(listener: socket.socket, target: int, written: bytearray) -> None:
+    sender, _ = listener.accept()
+    with sender, socket.create_connection(("127.0.0.1", target)) as node:
+        back = threading.Thread(target=_copy, args=(node, sender, bytearray()))
+        back.start()
+        _copy(sender, node, written)
+        back.join(30)
+
+
+def _copy(source: socket.socket, target: socket.socket, seen: bytearray) -> None:
+    try:
+        while data := source.recv(65536):
+            seen += data
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the other side was quicker to close
+
+
+def _after_request(written: bytearray) -> bytes:
+    return bytes(written[6 + int.from_bytes(written[2:6], "big") :])
+
+
+if __name__ == "__main__":
+    main()
