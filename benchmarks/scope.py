@@ -1,8 +1,8 @@
 """What a bundle's image-based check of scope says of images that it must not read.
 
-`python -m benchmarks.scope BUNDLE DATA` takes the folder that holds `chest-xray`, `dicom`
-and `breast-ultrasound`, ignores every tag, and prints for each group how many images
-pass and how far they lie; then each DICOM file that passes.
+`python -m benchmarks.scope BUNDLE DATA` takes the folder that holds `chest-xray`,
+`dicom` and `breast-ultrasound`, ignores every tag, and prints for each group how many
+images pass and how far they lie; then each DICOM file that passes.
 """
 
 import argparse

@@ -49,7 +49,7 @@ _GOLDEN_TOLERANCE = 0.01
 _PLACEHOLDER_SHA256 = "0" * 64
 
 _FIGURES = "<!-- figures of the held-out folds -->"
-_PASS_RATES = "<!-- pass rates of the held-out folds -->"
+_SCOPE_FIGURES = "<!-- pass rates of the held-out folds -->"
 _CARD = """# {title}
 
 {name} {version}, by {manufacturer}. {licence}
@@ -259,7 +259,7 @@ def main() -> None:
         answers["scope"] = {"method": "mahalanobis", **fixed, **answers["scope"]}
         guard = read_guard(given.scope / SCOPE_NAME, fixed["picture_side"])
         if card is not None:
-            card = card.replace(_PASS_RATES, pass_rate_table(fitted))
+            card = card.replace(_SCOPE_FIGURES, pass_rate_table(fitted))
     bundle = pack(
         given.keras_file,
         answers,

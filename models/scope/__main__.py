@@ -1,7 +1,7 @@
 """`python -m models.scope DATA WORK`: fit the guard of scope of a training run.
 
-Writes `WORK/scope.npz` and `WORK/scope.json`, which `python -m models.pack --scope WORK`
-puts into a bundle, and prints the share of held-out films that pass.
+Writes `WORK/scope.npz` and `WORK/scope.json`, which `python -m models.pack --scope
+WORK` puts into a bundle, and prints the share of held-out films that pass.
 """
 
 import argparse

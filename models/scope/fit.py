@@ -144,7 +144,7 @@ def fit_run(
         held = folds == fold
         network = _last_checkpoint(work / f"fold-{fold + 1}")
         given, _ = _run_vectors(network, inputs)
-        limit = set_limit(given[~held], groups[~held])
+        limit = set_limit(given[~held], list(groups[~held]))
         distances = fit_guard(given[~held]).distances(given[held])
         all_passed[held] = distances <= limit
         rates.append(pass_rate(all_passed[held], groups[held]))
