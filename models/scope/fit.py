@@ -154,7 +154,7 @@ def fit_run(
         guard=fit_guard(given),
         layer=layer,
         picture_side=PICTURE_SIDE,
-        limit=set_limit(given, groups),
+        limit=set_limit(given, list(groups)),
         folds=tuple(rates),
         together=pass_rate(all_passed, groups),
     )
