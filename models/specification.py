@@ -127,6 +127,6 @@ class RuntimeHints:
     """What one reading may cost."""
 
     time_limit_s: float
-    """A reading that takes longer is ended."""
+    """Longest reading to expect; the worker's own limit is what ends one."""
     memory_mib: int
     """Resident memory the loaded model is expected to need."""

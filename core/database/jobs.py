@@ -29,6 +29,7 @@ from core.lifecycle import (
 from core.settings import Priority
 
 __all__ = [
+    "OPEN_STATES",
     "Beat",
     "Claim",
     "JobRow",
@@ -53,6 +54,7 @@ Documents = Sequence[tuple[NewReport, Sequence[str]]]
 """Reports, each with the names of the destinations it goes to."""
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING, JobState.INFERRED)
+"""A reading is still to come."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
+from core.database.jobs import OPEN_STATES
 from core.database.schema import (
     conflict,
     delivery,
@@ -43,7 +44,6 @@ __all__ = [
     "study_lines",
 ]
 
-_OPEN_JOBS = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.INFERRED})
 _OPEN_DELIVERIES = frozenset({DeliveryState.WAITING, DeliveryState.SENDING})
 _STUDIES_AT_ONCE = 500
 """Below SQLite's limit on the number of values in one statement."""
@@ -283,7 +283,7 @@ def _standing(
     if stuck:
         answer = stuck[0].last_answer or "no answer"
         return Standing.FAILED, f"delivery to {stuck[0].destination}: {answer}"
-    unfinished = [line for line in jobs if line.state in _OPEN_JOBS]
+    unfinished = [line for line in jobs if line.state in OPEN_STATES]
     if unfinished:
         return Standing.WAITING, _waits_for(unfinished[0])
     on_the_way = [line for line in deliveries if line.state in _OPEN_DELIVERIES]

@@ -230,8 +230,8 @@ class WorkerSettings(Section):
     )
     time_limit_s: Seconds = Field(
         300.0,
-        description="Longest reading of one job; then its process is killed. A bundle "
-        "may ask for less.",
+        description="Longest reading of one job; then its process is killed. What a "
+        "model package says of its own time is not enforced yet.",
         json_schema_extra=unit("seconds"),
     )
     start_time_limit_s: Seconds = Field(
