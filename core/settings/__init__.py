@@ -25,6 +25,7 @@ from core.settings.sections import (
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 from core.settings.tree import Settings
@@ -46,6 +47,7 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "StoreSettings",
+    "TlsSettings",
     "WorkerSettings",
     "load_settings",
     "setting_origins",

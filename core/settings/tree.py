@@ -21,6 +21,7 @@ from core.settings.sections import (
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
         description="Everything this installation keeps lies in this folder.",
     )
     node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     assembly: AssemblySettings = AssemblySettings()
