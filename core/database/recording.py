@@ -235,7 +235,7 @@ def _place_in_studies(
     return ids
 
 
-def _growth(first: ReceivedInstance, row: Row[Any] | None) -> _Growth:
+def _growth(first: ReceivedInstance, row: Row[*tuple[Any, ...]] | None) -> _Growth:
     if row is not None:
         state, priority = StudyState(row.state), Priority(row.order_priority)
         return _Growth(first, state, priority, row.id)
@@ -322,7 +322,7 @@ def _place_in_series(
     return ids
 
 
-def _series_ids(rows: Iterable[Row[Any]]) -> dict[_SeriesKey, int]:
+def _series_ids(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[_SeriesKey, int]:
     return {(row.study_id, row.series_instance_uid): row.id for row in rows}
 
 
