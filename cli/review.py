@@ -248,7 +248,12 @@ def withdraw(
 
 
 @app.command()
-def undo(study: Study, model: Model = None, data_dir: DataDirectory = None) -> None:
+def undo(
+    study: Study,
+    model: Model = None,
+    data_dir: DataDirectory = None,
+    as_json: AsJson = False,
+) -> None:
     """Take the last decision back, as long as nothing of it has left.
 
     Example: `secondread review undo 1.2.840.113619.2.55.1`
@@ -257,7 +262,11 @@ def undo(study: Study, model: Model = None, data_dir: DataDirectory = None) -> N
 
     with _Counter(data_dir, study, "-", model) as at:
         at.desk.undo(at.result, at.result.version, at.actor)
-    output.messages().print(f"Taken back: study {at.result.study_instance_uid}.")
+    uid = at.result.study_instance_uid
+    if as_json:
+        output.print_json({"study_instance_uid": uid, "undone": at.result.version})
+    else:
+        output.messages().print(f"Taken back: study {uid}.")
 
 
 class _Counter:
