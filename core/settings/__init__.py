@@ -26,6 +26,7 @@ from core.settings.sections import (
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 from core.settings.tree import Settings
@@ -48,6 +49,7 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "StoreSettings",
+    "TlsSettings",
     "WorkerSettings",
     "code_of",
     "load_settings",

@@ -29,6 +29,7 @@ __all__ = [
     "RuleSettings",
     "SourceSettings",
     "StoreSettings",
+    "TlsSettings",
     "WorkerSettings",
 ]
 
@@ -109,6 +110,60 @@ class NodeSettings(Section):
         (),
         description="UIDs of further storage SOP classes to accept (a vendor's own).",
     )
+
+
+class TlsSettings(Section):
+    """DICOM over TLS: a port of its own beside the plain one."""
+
+    port: Port | None = Field(
+        None,
+        description="Port for TLS; 2762 is the registered one, 0 takes any free one "
+        "(tests). Unset: no TLS.",
+    )
+    only: bool = Field(
+        False,
+        description="Close the plain port (`node.port`), so that nothing is received "
+        "in clear.",
+    )
+    certificate_file: Path | None = Field(
+        None,
+        description="The node's certificate in PEM, then those that lead to its "
+        "authority. Read again when it changes.",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="Its key in PEM, without a password; only its owner may have "
+        "rights on the file (mode 600).",
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="Certificates in PEM of the authorities that vouch for those who "
+        "call.",
+    )
+    require_client_certificate: bool = Field(
+        True,
+        description="Whether callers must show a certificate, because an AE title is "
+        "no proof. Off: one is checked only if it is shown and `tls.ca_file` is set.",
+    )
+    handshake_timeout_s: Seconds = Field(
+        5.0,
+        description="Longest TLS handshake; a silent peer is closed after it.",
+        json_schema_extra=unit("seconds"),
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "TlsSettings":
+        if self.port is None:
+            if self.only:
+                raise ValueError("tls.only closes the plain port and needs `tls.port`")
+            return self
+        needed = {"certificate_file": self.certificate_file, "key_file": self.key_file}
+        if self.require_client_certificate:
+            needed["ca_file"] = self.ca_file
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(f"tls.port needs `tls.{'`, `tls.'.join(missing)}` as well")
+        return self
 
 
 class StoreSettings(Section):
@@ -353,6 +408,31 @@ class DestinationSettings(Section):
     bearer_token_file: Path | None = Field(
         None, description="File that holds a bearer token for STOW-RS."
     )
+    tls: bool = Field(
+        False,
+        description="Call a DICOM destination over TLS. For STOW-RS the url says it.",
+    )
+    tls_ca_file: Path | None = Field(
+        None,
+        description="Certificates in PEM of the authorities that may vouch for the "
+        "destination. Unset: those of this system.",
+    )
+    tls_certificate_file: Path | None = Field(
+        None,
+        description="Own certificate in PEM for destinations that ask for one; it may "
+        "be the node's.",
+    )
+    tls_key_file: Path | None = Field(
+        None, description="Its key in PEM, without a password, mode 600."
+    )
+    tls_check_server_name: bool = Field(
+        True,
+        description="Whether the destination's certificate must name its host. Off "
+        "only where certificates name no hosts, as those of some modalities.",
+    )
+    tls_server_name: str | None = Field(
+        None, description="Name to look for in the certificate; unset: the host."
+    )
     report_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
         "comprehensive-3d",
         description="SR class to send; the others are for archives that refuse "
@@ -363,6 +443,11 @@ class DestinationSettings(Section):
     def _has_an_address(self) -> "DestinationSettings":
         if self.kind == "stow" and not self.url:
             raise ValueError(f"destination {self.name!r} of kind stow needs `url`")
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError(
+                f"destination {self.name!r}: `tls_certificate_file` and `tls_key_file` "
+                "go together"
+            )
         return self
 
 

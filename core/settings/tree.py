@@ -22,6 +22,7 @@ from core.settings.sections import (
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
         description="Everything this installation keeps lies in this folder.",
     )
     node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     assembly: AssemblySettings = AssemblySettings()
