@@ -139,7 +139,7 @@ def test_undo_of_the_second_decision_brings_the_first_back(
     assert look(uid).standing.number == 1
 
 
-def test_nobody_takes_back_anothers_decision_but_an_administrator(
+def test_only_an_administrator_takes_back_the_decision_of_somebody_else(
     installation, look, decide, desk
 ):
     uid = installation.read("one")
