@@ -5,7 +5,15 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from core.settings.fields import AeTitle, Port, Priority, Seconds, Section, unit
+from core.settings.fields import (
+    AeTitle,
+    CodeText,
+    Port,
+    Priority,
+    Seconds,
+    Section,
+    unit,
+)
 
 __all__ = [
     "AssemblySettings",
@@ -17,6 +25,7 @@ __all__ = [
     "NodeSettings",
     "QueueSettings",
     "ReportSettings",
+    "ReviewSettings",
     "RuleSettings",
     "SourceSettings",
     "StoreSettings",
@@ -308,6 +317,26 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
+    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+        "automatic",
+        description="What networks run in. `automatic`: the fastest on this machine "
+        "that gives the package's golden answers. One that is named and cannot serve a "
+        "package gives way to TensorFlow; `secondread models show` says why.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores that one network may use; 0 shares those of this machine "
+        "(or container) among the reading processes.",
+        json_schema_extra=unit("threads"),
+    )
+    models_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        description="Memory of all networks that a reading process keeps; the least "
+        "recently used go first. Measured as growth of the process; 0 is no limit.",
+        json_schema_extra=unit("bytes"),
+    )
     maximum_jobs_per_process: int = Field(
         200,
         ge=1,
@@ -464,6 +493,74 @@ class RuleSettings(Section):
         description="Priority of the jobs; a STAT order raises it.",
     )
     enabled: bool = Field(True, description="False keeps a rule without using it.")
+
+
+def _own_code(value: str, meaning: str) -> str:
+    return f"{value}^99SECONDREAD^{meaning}"
+
+
+class ReviewSettings(Section):
+    """The radiologist's decision on a result."""
+
+    organization: str = Field(
+        "not stated",
+        min_length=1,
+        max_length=64,
+        description="Verifying Organization in the document of a decision.",
+    )
+    undo_window_s: float = Field(
+        10.0,
+        ge=0,
+        description="So long a decision can be taken back; its document leaves after.",
+        json_schema_extra=unit("seconds"),
+    )
+    hold: tuple[str, ...] = Field(
+        (),
+        description="Models (`*`: every one) whose report leaves only after a reader "
+        "accepted or amended it. Not analysed and failed leave at once.",
+    )
+    decision_concept: CodeText = Field(
+        _own_code("assessment", "AI result assessment"),
+        description="Concept name of the decision: value^scheme^meaning. IHE's own "
+        "codes were not available; a private scheme (99…) is described in the "
+        "document.",
+    )
+    accepted: CodeText = Field(
+        _own_code("accepted", "AI result accepted"), description="Code of a decision."
+    )
+    amended: CodeText = Field(
+        _own_code("amended", "AI result amended"), description="Code of a decision."
+    )
+    rejected: CodeText = Field(
+        _own_code("rejected", "AI result rejected"), description="Code of a decision."
+    )
+    reason_concept: CodeText = Field(
+        _own_code("reason", "Reason for assessment"),
+        description="Concept name of the reason.",
+    )
+    reasons: tuple[CodeText, ...] = Field(
+        (
+            _own_code("false-positive", "Finding is not there"),
+            _own_code("false-negative", "Finding was missed"),
+            _own_code("wrong-place", "Finding is somewhere else"),
+            _own_code("image-quality", "Image quality is not sufficient"),
+            _own_code("not-applicable", "Model is not made for this image"),
+            _own_code("wrong-patient", "Image is of another patient"),
+            _own_code("software-fault", "Result is a fault of the software"),
+        ),
+        description="Reasons that a reader can choose from.",
+    )
+    sites: tuple[CodeText, ...] = Field(
+        (
+            "39607008^SCT^Lung",
+            "45653009^SCT^Upper lobe of lung",
+            "72481006^SCT^Middle lobe of right lung",
+            "90572001^SCT^Lower lobe of lung",
+            "3120008^SCT^Pleura",
+            "816094009^SCT^Thorax",
+        ),
+        description="Finding sites that an amendment offers beside the model's own.",
+    )
 
 
 class LogSettings(Section):

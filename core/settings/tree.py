@@ -18,6 +18,7 @@ from core.settings.sections import (
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
+    review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
     log: LogSettings = LogSettings()
