@@ -53,11 +53,18 @@ class Association:
         self._sop_class = sop_class_uid.encode()
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=120)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._largest = self._negotiate(called_ae_title)
+        except RuntimeError:
+            self._socket.close()
+            raise
+
+    def _negotiate(self, called_ae_title: str) -> int:
         self._socket.sendall(_request(called_ae_title, self._sop_class))
         kind, answer = self._pdu()
         if kind != 0x02:
             raise RuntimeError(f"the association was not accepted: PDU type {kind}")
-        self._largest = _accepted(answer)
+        return _accepted(answer)
 
     def prepare(self, instances: Sequence[Encoded]) -> list[list[bytes]]:
         """Encode C-STORE requests as P-DATA-TF PDUs of the size the peer takes."""

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -127,13 +127,29 @@ def _migrate(engine: Engine) -> None:
     try:
         if _schema_of(engine) == _newest_schema():
             return
+<<<<<<< HEAD
         _upgrade(engine)
+=======
+        known = {
+            revision.revision
+            for revision in ScriptDirectory.from_config(config).walk_revisions()
+        }
+        if current is not None and current not in known:
+            raise StoreUnavailable(
+                f"the index has schema {current}, which is newer than this release "
+                f"({head}); install the release that wrote it"
+            )
+        with engine.connect() as connection, _rows_left_alone(connection):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+>>>>>>> main
     except (SQLAlchemyError, OSError) as error:
         raise StoreUnavailable(
             f"the index {engine.url.render_as_string()} cannot be opened: {error}"
         ) from error
 
 
+<<<<<<< HEAD
 def _schema_of(engine: Engine) -> str | None:
     """Return the schema that the database says it has; None if it says nothing."""
     reader = engine.execution_options(**{_READ_ONLY: True})
@@ -170,3 +186,29 @@ def _upgrade(engine: Engine) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+=======
+@contextmanager
+def _rows_left_alone(connection: Connection) -> Iterator[None]:
+    """Run a migration in one transaction that removes no row behind our back.
+
+    SQLite cannot change a table: it is copied and the old one dropped, which would
+    empty every table that refers to it.
+    """
+    if connection.dialect.name != "sqlite":
+        with connection.begin():
+            yield
+        return
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        with connection.begin():
+            yield
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise StoreUnavailable(
+                    f"{len(broken)} rows of the index refer to rows that are not "
+                    f"there (first in table {broken[0][0]}); restore it from a backup"
+                )
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+>>>>>>> main
