@@ -127,29 +127,13 @@ def _migrate(engine: Engine) -> None:
     try:
         if _schema_of(engine) == _newest_schema():
             return
-<<<<<<< HEAD
         _upgrade(engine)
-=======
-        known = {
-            revision.revision
-            for revision in ScriptDirectory.from_config(config).walk_revisions()
-        }
-        if current is not None and current not in known:
-            raise StoreUnavailable(
-                f"the index has schema {current}, which is newer than this release "
-                f"({head}); install the release that wrote it"
-            )
-        with engine.connect() as connection, _rows_left_alone(connection):
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
->>>>>>> main
     except (SQLAlchemyError, OSError) as error:
         raise StoreUnavailable(
             f"the index {engine.url.render_as_string()} cannot be opened: {error}"
         ) from error
 
 
-<<<<<<< HEAD
 def _schema_of(engine: Engine) -> str | None:
     """Return the schema that the database says it has; None if it says nothing."""
     reader = engine.execution_options(**{_READ_ONLY: True})
@@ -183,10 +167,11 @@ def _upgrade(engine: Engine) -> None:
             f"the index has schema {current}, which is newer than this release "
             f"({scripts.get_current_head()}); install the release that wrote it"
         )
-    with engine.begin() as connection:
+    with engine.connect() as connection, _rows_left_alone(connection):
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-=======
+
+
 @contextmanager
 def _rows_left_alone(connection: Connection) -> Iterator[None]:
     """Run a migration in one transaction that removes no row behind our back.
@@ -211,4 +196,3 @@ def _rows_left_alone(connection: Connection) -> Iterator[None]:
                 )
     finally:
         driver.execute("PRAGMA foreign_keys=ON")
->>>>>>> main
