@@ -21,7 +21,7 @@ from core.database.studies import (
     ReceivedInstance,
     Recorded,
     record_conflict,
-    record_instance,
+    record_instances,
 )
 from core.errors import OperatorError, SecondreadError
 from core.faults import fault
@@ -194,22 +194,25 @@ class IndexWriter:
     def _write(self, batch: Sequence[_Work]) -> None:
         entries = [work for work in batch if isinstance(work, InboxEntry)]
         self._store.adopt({entry.instance.sha256: entry.path for entry in entries})
-        recorded: list[tuple[InboxEntry, Recorded]] = []
         with self._database.write() as connection:
             own = _own_results(connection, entries)
+            outcomes = record_instances(
+                connection,
+                [
+                    dataclasses.replace(entry.instance, own_result=True)
+                    if entry.instance.sop_instance_uid in own
+                    else entry.instance
+                    for entry in entries
+                ],
+            )
             for work in batch:
                 if isinstance(work, _Conflict):
                     record_conflict(
                         connection, work.refused, kept_sha256=work.kept_sha256
                     )
-                else:
-                    instance = work.instance
-                    if instance.sop_instance_uid in own:
-                        instance = dataclasses.replace(instance, own_result=True)
-                    recorded.append((work, record_instance(connection, instance)))
             fault("index.before_commit")
         fault("index.after_commit")
-        self._finish(recorded)
+        self._finish(list(zip(entries, outcomes, strict=True)))
 
     def _finish(self, recorded: Sequence[tuple[InboxEntry, Recorded]]) -> None:
         """Do what may fail or be killed without harm: the rows are there."""

@@ -1,13 +1,14 @@
 """At start-up: every row has its file, and every file its row."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from core.database.engine import Database
 from core.database.schema import instance, report
-from core.database.studies import Recorded, record_instance
+from core.database.studies import ReceivedInstance, Recorded, record_instances
 from core.errors import InvalidInstance
 from core.log import get_log
 from dicom_node.inbox import read_entry
@@ -71,14 +72,14 @@ def _adopt(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     outcomes: dict[str, Recorded | None] = {}
     for start in range(0, len(names), _BATCH):
+        readable: dict[str, ReceivedInstance] = {}
+        for name in names[start : start + _BATCH]:
+            outcomes[name] = None
+            with suppress(InvalidInstance):
+                readable[name] = read_entry(store.path_of(name)).instance
         with database.write() as connection:
-            for name in names[start : start + _BATCH]:
-                try:
-                    entry = read_entry(store.path_of(name))
-                except InvalidInstance:
-                    outcomes[name] = None
-                    continue
-                outcomes[name] = record_instance(connection, entry.instance)
+            recorded = record_instances(connection, list(readable.values()))
+        outcomes |= zip(readable, recorded, strict=True)
     removed = tuple(n for n, o in outcomes.items() if o is Recorded.CONFLICT)
     store.remove(removed)
     return (

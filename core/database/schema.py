@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "assessment",
+    "audit",
     "conflict",
     "content_set_instance",
     "delivery",
@@ -229,4 +231,41 @@ event = Table(
     Column("name", String(64), nullable=False),
     Column("at", Double, nullable=False),
     Column("detail", Text),
+)
+
+assessment = Table(
+    "assessment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    # From 1 for each job. The unique pair is what keeps two readers apart: both would
+    # write the same next number, and only one of them can.
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("reader", String(64), nullable=False),
+    # core.assessment.Assessment as JSON.
+    Column("assessment", Text, nullable=False),
+    Column("decided_at", Double, nullable=False),
+    # Nothing of it leaves before.
+    Column("undo_until", Double, nullable=False),
+    UniqueConstraint("job_id", "number"),
+    Index("ix_assessment_study_id", "study_id"),
+)
+
+# Who looked at what and who did what. Rows are only ever added: triggers refuse the
+# rest. It outlives the study it speaks of, so it names it by UID.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("study_instance_uid", _UID),
+    Column("detail", String(200)),
+    Index("ix_audit_at", "at"),
+    Index("ix_audit_study_instance_uid", "study_instance_uid"),
 )

@@ -19,9 +19,11 @@ from core.settings.sections import (
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 
@@ -56,6 +58,7 @@ class Settings(BaseSettings):
         description="Everything this installation keeps lies in this folder.",
     )
     node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     assembly: AssemblySettings = AssemblySettings()
@@ -66,6 +69,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
     dicomweb: DicomwebSettings = DicomwebSettings()
+    review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
     log: LogSettings = LogSettings()

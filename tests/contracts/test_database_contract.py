@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from core.database import deliveries, jobs, outbox, studies
+from core.assessment import Decision, assess
+from core.database import assessments, audit, deliveries, jobs, outbox, studies
+from core.database.assessments import NewAssessment
 from core.database.engine import open_database
 from core.database.studies import Recorded
+from core.errors import AlreadyAssessed, StoreUnavailable
 from core.settings import DatabaseSettings, Settings
+from tests.assessments import READER
+from tests.reports import analysed, finding, radiograph
 from tests.unit.core.conftest import RECEIVED, settle
 from tests.unit.core.test_jobs import claim, document, finish, give_back, job
 
@@ -106,6 +111,30 @@ def test_a_duplicate_and_a_conflict_leave_the_transaction_usable(database):
     assert late is Recorded.NEW
 
 
+def test_a_batch_is_one_set_of_rows(database):
+    batch = [
+        replace(
+            RECEIVED,
+            study_instance_uid=f"1.2.{n % 3}",
+            series_instance_uid=f"1.2.{n % 3}.{n % 2}",
+            sop_instance_uid=f"1.2.3.1.{n}",
+            sha256=f"{n:064x}",
+        )
+        for n in range(64)
+    ]
+    again = [batch[7], replace(batch[8], sha256="c" * 64)]
+
+    with database.write() as connection:
+        first = studies.record_instances(connection, batch)
+        second = studies.record_instances(connection, again)
+
+    assert first == [Recorded.NEW] * 64
+    assert second == [Recorded.DUPLICATE, Recorded.CONFLICT]
+    with database.read() as connection:
+        rows = [studies.study_by_uid(connection, f"1.2.{n}") for n in range(3)]
+    assert [row.instance_count for row in rows] == [22, 21, 21]
+
+
 def test_only_one_of_many_workers_gets_a_job(database, queued_job):
     claims = []
 
@@ -140,3 +169,50 @@ def test_what_waits_is_announced_again(database, queued_job):
         announced_again = outbox.republish_stale(connection, older_than_s=-1)
 
     assert announced_again == 1
+
+
+def test_the_audit_trail_is_only_added_to(database):
+    with database.write() as connection:
+        audit.record(connection, who="jdoe", address="127.0.0.1", action="view")
+
+    for statement in ("UPDATE audit SET who = 'rroe'", "DELETE FROM audit"):
+        with (
+            pytest.raises(StoreUnavailable, match="only added to"),
+            database.write() as connection,
+        ):
+            connection.execute(text(statement))
+
+    with database.read() as connection:
+        assert [row.who for row in audit.entries(connection)] == ["jdoe"]
+
+
+def test_of_two_readers_with_the_same_next_number_one_decides(database, queued_job):
+    finish(database, claim(database, queued_job))
+    outcomes = []
+
+    def compete(login: str) -> None:
+        row = job(database, queued_job)
+        reading = analysed(finding(0.9, radiograph()))
+        reader = replace(READER, login=login)
+        new = NewAssessment(
+            row.study_id,
+            row.id,
+            1,
+            assess(reading, Decision.ACCEPTED, reader),
+            1.0,
+            2.0,
+        )
+        try:
+            with database.write() as connection:
+                assessments.decide(connection, new, [], releases=True)
+            outcomes.append("decided")
+        except AlreadyAssessed:
+            outcomes.append("second")
+
+    threads = [threading.Thread(target=compete, args=(f"r{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(outcomes) == ["decided", "second", "second", "second"]
