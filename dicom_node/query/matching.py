@@ -282,7 +282,7 @@ def _text(value: object) -> str:
     if isinstance(value, dict):  # PN, PS3.18 F.2.2
         groups = (value.get(name, "") for name in _NAME_GROUPS)
         return "=".join(groups).rstrip("=")
-    return str(value).strip(" ") if not isinstance(value, float) else f"{value:.15g}"
+    return str(value).strip(" \0") if not isinstance(value, float) else f"{value:.15g}"
 
 
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
