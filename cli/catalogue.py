@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.options import DataDirectory, opened_settings
+from cli.options import AsJson, DataDirectory, opened_settings
 
 __all__ = ["app"]
 
@@ -17,7 +17,7 @@ def _group() -> None:
 
 
 @app.command("rebuild")
-def rebuild(data_dir: DataDirectory = None) -> None:
+def rebuild(data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
     """Empty the catalogue and read it again from the files of the store.
 
     The node may run meanwhile; queries find less until it is done.
@@ -41,4 +41,7 @@ def rebuild(data_dir: DataDirectory = None) -> None:
         count = 0
         while found := cataloguer.compare(_STUDIES_AT_ONCE):
             count += found
-    output.messages().print(f"{count} studies are in the catalogue.")
+    if as_json:
+        output.print_json({"studies": count})
+    else:
+        output.messages().print(f"{count} studies are in the catalogue.")

@@ -106,6 +106,7 @@ def list_all(data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `token list` shows.")],
     data_dir: DataDirectory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Revoke a token, from now on.
 
@@ -123,4 +124,7 @@ def revoke(
         raise OperatorError(
             f"there is no token named {name!r}; `secondread token list` shows them"
         )
-    output.messages().print(f"Token {name} is revoked.", markup=False)
+    if as_json:
+        output.print_json({"revoked": name})
+    else:
+        output.messages().print(f"Token {name} is revoked.", markup=False)
