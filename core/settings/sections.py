@@ -318,6 +318,26 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
+    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+        "automatic",
+        description="What networks run in. `automatic`: the fastest on this machine "
+        "that gives the package's golden answers. One that is named and cannot serve a "
+        "package gives way to TensorFlow; `secondread models show` says why.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores that one network may use; 0 shares those of this machine "
+        "(or container) among the reading processes.",
+        json_schema_extra=unit("threads"),
+    )
+    models_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        description="Memory of all networks that a reading process keeps; the least "
+        "recently used go first. Measured as growth of the process; 0 is no limit.",
+        json_schema_extra=unit("bytes"),
+    )
     maximum_jobs_per_process: int = Field(
         200,
         ge=1,
