@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     delete,
     func,
     insert,
@@ -32,7 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from core.database.schema import instance, metadata, report, series, study
+from core.database.schema import instance, metadata, report, series, shelf, study
+from core.database.shelves import uid_hash
 
 __all__ = [
     "CataloguedSeries",
@@ -407,17 +409,33 @@ def conditions_of_contents(
     sop_class_uids: Collection[str] = (),
 ) -> ColumnElement[bool]:
     """Return the condition that a study (`catalogue_study`) holds such objects."""
-    found = []
+    column = catalogue_study.c.study_id
+    found: list[ColumnElement[bool]] = []
     for table in (instance, report):
-        query = select(table.c.study_id).where(
-            table.c.study_id == catalogue_study.c.study_id
-        )
+        query = select(table.c.study_id)
         if sop_instance_uids:
-            query = query.where(table.c.sop_instance_uid.in_(sop_instance_uids))
+            query = query.where(_is_one_of(table, sop_instance_uids))
         if sop_class_uids:
             query = query.where(table.c.sop_class_uid.in_(sop_class_uids))
-        found.append(query.exists())
+        # Few are found by their UIDs; a class is looked for study by study.
+        if sop_instance_uids:
+            found.append(column.in_(query))
+        else:
+            found.append(query.where(table.c.study_id == column).exists())
     return found[0] | found[1]
+
+
+def _is_one_of(table: Table, sop_instance_uids: Collection[str]) -> ColumnElement[bool]:
+    uids = [uid for uid in sop_instance_uids if uid.isascii()]
+    named = table.c.sop_instance_uid.in_(uids)
+    if table is not instance:
+        return named
+    # The index is ordered by shelf and hash (core.database.shelves).
+    return and_(
+        instance.c.shelf.in_(select(shelf.c.id)),
+        instance.c.uid_hash.in_([uid_hash(uid) for uid in uids]),
+        named,
+    )
 
 
 def stored_objects(
@@ -489,7 +507,7 @@ def _narrowed(
     if series_instance_uid is not None:
         query = query.where(series_column == series_instance_uid)
     if sop_instance_uids:
-        query = query.where(table.c.sop_instance_uid.in_(sop_instance_uids))
+        query = query.where(_is_one_of(table, sop_instance_uids))
     if sop_class_uids:
         query = query.where(table.c.sop_class_uid.in_(sop_class_uids))
     return query
@@ -532,7 +550,10 @@ def _reports_not_received(
     """Select reports; one that came back is an instance and counts once."""
     came_back = (
         select(instance.c.id)
-        .where(instance.c.sop_instance_uid == report.c.sop_instance_uid)
+        .where(
+            instance.c.study_id == report.c.study_id,
+            instance.c.sop_instance_uid == report.c.sop_instance_uid,
+        )
         .exists()
     )
     return _reports().where(condition, ~came_back)
