@@ -5,18 +5,28 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from core.settings.fields import AeTitle, Port, Priority, Seconds, Section, unit
+from core.settings.fields import (
+    AeTitle,
+    CodeText,
+    Port,
+    Priority,
+    Seconds,
+    Section,
+    unit,
+)
 
 __all__ = [
     "AssemblySettings",
     "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DicomwebSettings",
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
     "QueueSettings",
     "ReportSettings",
+    "ReviewSettings",
     "RuleSettings",
     "SourceSettings",
     "StoreSettings",
@@ -308,6 +318,26 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
+    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+        "automatic",
+        description="What networks run in. `automatic`: the fastest on this machine "
+        "that gives the package's golden answers. One that is named and cannot serve a "
+        "package gives way to TensorFlow; `secondread models show` says why.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores that one network may use; 0 shares those of this machine "
+        "(or container) among the reading processes.",
+        json_schema_extra=unit("threads"),
+    )
+    models_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        description="Memory of all networks that a reading process keeps; the least "
+        "recently used go first. Measured as growth of the process; 0 is no limit.",
+        json_schema_extra=unit("bytes"),
+    )
     maximum_jobs_per_process: int = Field(
         200,
         ge=1,
@@ -449,6 +479,61 @@ class DestinationSettings(Section):
         return self
 
 
+class DicomwebSettings(Section):
+    """Search, retrieve and store over HTTP."""
+
+    enabled: bool = Field(
+        True, description="Whether the node serves DICOMweb, below `/dicom-web`."
+    )
+    port: Port = Field(
+        8080,
+        description="HTTP port. 0 takes any free one (tests). A port that is taken "
+        "does not keep the node from receiving: the log and `secondread doctor` tell.",
+    )
+    bind_address: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Whoever may read here sees patient data, so "
+        "it is this machine alone until it is said otherwise; beyond it every request "
+        "needs a token, and TLS by a proxy in front.",
+    )
+    require_token: bool = Field(
+        False,
+        description="Ask for a bearer token on the loopback address, too; on every "
+        "other address one is needed anyway (`secondread token create`).",
+    )
+    public_url: str | None = Field(
+        None,
+        description="Address of the service as clients see it behind a proxy, e.g. "
+        "`https://pacs.example/dicom-web`; stands in RetrieveURL and BulkDataURI. "
+        "Unset: what the request was sent to.",
+    )
+    maximum_results: int = Field(
+        1000,
+        ge=1,
+        le=100000,
+        description="Most results of one search; the rest is asked for with `offset`.",
+        json_schema_extra=unit("results"),
+    )
+    maximum_requests: int = Field(
+        64,
+        ge=1,
+        description="Requests served at once; one more is answered 503.",
+        json_schema_extra=unit("requests"),
+    )
+    timeout_s: Seconds = Field(
+        30.0,
+        description="Longest silence of a client that sends a request or takes an "
+        "answer; then its connection is closed.",
+        json_schema_extra=unit("seconds"),
+    )
+    bulk_data_bytes: int = Field(
+        1024,
+        ge=0,
+        description="Binary values longer than this stand in metadata as a URI.",
+        json_schema_extra=unit("bytes"),
+    )
+
+
 class RuleSettings(Section):
     """Which studies go to which models and where their reports go."""
 
@@ -471,6 +556,74 @@ class RuleSettings(Section):
         description="Priority of the jobs; a STAT order raises it.",
     )
     enabled: bool = Field(True, description="False keeps a rule without using it.")
+
+
+def _own_code(value: str, meaning: str) -> str:
+    return f"{value}^99SECONDREAD^{meaning}"
+
+
+class ReviewSettings(Section):
+    """The radiologist's decision on a result."""
+
+    organization: str = Field(
+        "not stated",
+        min_length=1,
+        max_length=64,
+        description="Verifying Organization in the document of a decision.",
+    )
+    undo_window_s: float = Field(
+        10.0,
+        ge=0,
+        description="So long a decision can be taken back; its document leaves after.",
+        json_schema_extra=unit("seconds"),
+    )
+    hold: tuple[str, ...] = Field(
+        (),
+        description="Models (`*`: every one) whose report leaves only after a reader "
+        "accepted or amended it. Not analysed and failed leave at once.",
+    )
+    decision_concept: CodeText = Field(
+        _own_code("assessment", "AI result assessment"),
+        description="Concept name of the decision: value^scheme^meaning. IHE's own "
+        "codes were not available; a private scheme (99…) is described in the "
+        "document.",
+    )
+    accepted: CodeText = Field(
+        _own_code("accepted", "AI result accepted"), description="Code of a decision."
+    )
+    amended: CodeText = Field(
+        _own_code("amended", "AI result amended"), description="Code of a decision."
+    )
+    rejected: CodeText = Field(
+        _own_code("rejected", "AI result rejected"), description="Code of a decision."
+    )
+    reason_concept: CodeText = Field(
+        _own_code("reason", "Reason for assessment"),
+        description="Concept name of the reason.",
+    )
+    reasons: tuple[CodeText, ...] = Field(
+        (
+            _own_code("false-positive", "Finding is not there"),
+            _own_code("false-negative", "Finding was missed"),
+            _own_code("wrong-place", "Finding is somewhere else"),
+            _own_code("image-quality", "Image quality is not sufficient"),
+            _own_code("not-applicable", "Model is not made for this image"),
+            _own_code("wrong-patient", "Image is of another patient"),
+            _own_code("software-fault", "Result is a fault of the software"),
+        ),
+        description="Reasons that a reader can choose from.",
+    )
+    sites: tuple[CodeText, ...] = Field(
+        (
+            "39607008^SCT^Lung",
+            "45653009^SCT^Upper lobe of lung",
+            "72481006^SCT^Middle lobe of right lung",
+            "90572001^SCT^Lower lobe of lung",
+            "3120008^SCT^Pleura",
+            "816094009^SCT^Thorax",
+        ),
+        description="Finding sites that an amendment offers beside the model's own.",
+    )
 
 
 class LogSettings(Section):

@@ -13,11 +13,13 @@ from core.settings.sections import (
     DatabaseSettings,
     DeliverySettings,
     DestinationSettings,
+    DicomwebSettings,
     LogSettings,
     ModelSettings,
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
@@ -66,6 +68,8 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
+    dicomweb: DicomwebSettings = DicomwebSettings()
+    review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
     log: LogSettings = LogSettings()

@@ -4,7 +4,6 @@ from core.settings import DestinationSettings, Settings
 from dicom_node.senders.c_store import CStoreSender
 from dicom_node.senders.negotiation import Peer
 from dicom_node.senders.sender import Sender
-from dicom_node.senders.stow_rs import StowSender
 from dicom_node.tls import ClientTls
 
 __all__ = ["sender_for", "tls_of"]
@@ -14,6 +13,9 @@ def sender_for(destination: DestinationSettings, settings: Settings) -> Sender:
     """Make the sender that a destination's kind asks for."""
     delivery = settings.delivery
     if destination.kind == "stow":
+        # Its HTTP client is imported only where there is such a destination.
+        from dicom_node.senders.stow_rs import StowSender  # noqa: PLC0415
+
         return StowSender(
             destination.url or "",
             tls=_certificates_of(destination),
