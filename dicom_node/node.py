@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from core.database import deliveries
+from core.database.checkpoint import Checkpoints
 from core.database.engine import Database, open_database
 from core.directory_lock import only_one
 from core.domain import ModelIdentity
@@ -138,7 +139,7 @@ def _run(
 
 
 class _Threads:
-    """Assembly, publisher, sweep and one courier a destination."""
+    """Assembly, publisher, sweep, checkpoints and one courier a destination."""
 
     def __init__(
         self,
@@ -167,6 +168,9 @@ class _Threads:
             also=self.assembler.resume,
         )
         sweeping = PeriodicThread("sweep", sweep.step, on_crash=on_crash)
+        checkpoints = PeriodicThread(
+            "checkpoints", Checkpoints(database).step, on_crash=on_crash
+        )
         self._couriers = [
             Courier(
                 entry.name,
@@ -185,7 +189,13 @@ class _Threads:
                 settings.destinations, self._couriers, strict=True
             )
         ]
-        self._all = [self._assembling, self._publishing, sweeping, *delivering]
+        self._all = [
+            self._assembling,
+            self._publishing,
+            sweeping,
+            checkpoints,
+            *delivering,
+        ]
 
     def note_arrival(self, study_instance_uid: str) -> None:
         self.assembler.note_arrival(study_instance_uid)
