@@ -9,16 +9,17 @@ from node_world import make_world
 from core.doorbell import Doorbell
 from core.settings import DestinationSettings, Settings
 from dicom_node import node
-from tests.running import free_port, wait_until
+from dicom_node.archive import Archive
+from tests.running import wait_until
 
 
 @pytest.fixture
 def world(tmp_path):
-    # Nobody listens there: an attempt that is made is all there is to see.
-    nowhere = DestinationSettings(name="pacs", port=free_port())
-    made = make_world(Settings(data_dir=tmp_path, destinations=(nowhere,)))
-    yield made
-    made.database.close()
+    with Archive(tmp_path / "pacs", "PACS") as pacs:
+        there = DestinationSettings(name="pacs", port=pacs.port, ae_title="PACS")
+        made = make_world(Settings(data_dir=tmp_path, destinations=(there,)))
+        yield made
+        made.database.close()
 
 
 @pytest.fixture
