@@ -26,6 +26,8 @@ class FrameHeader:
     signed: bool
     ycbcr: bool | None
     """Colour transform that the stream itself states; None if it states none."""
+    rgb_components: bool
+    """Its components are named R, G and B."""
     whole: bool
     """The stream ends where its format says that it ends."""
 
@@ -69,7 +71,8 @@ def _start_of_frame(
         return None
     precision, rows, columns, components = struct.unpack_from(">BHHB", body)
     names = body[6 : 6 + 3 * components : 3]
-    if names in (b"RGB", b"rgb"):
+    rgb_components = names in (b"RGB", b"rgb")
+    if rgb_components:
         ycbcr = False
     return FrameHeader(
         rows=rows,
@@ -78,6 +81,7 @@ def _start_of_frame(
         precision=precision,
         signed=False,
         ycbcr=ycbcr,
+        rgb_components=rgb_components,
         # PS3.5 A.4: padded to even length with 0x00, or with fill bytes 0xFF.
         whole=b"\xff\xd9" in stream[-64:],
     )
@@ -107,6 +111,7 @@ def jpeg_2000_header(stream: bytes) -> FrameHeader | None:
         precision=(depth & 0x7F) + 1,
         signed=bool(depth & 0x80),
         ycbcr=None,
+        rgb_components=False,
         whole=_tile_parts_are_whole(stream, start),
     )
 
