@@ -7,7 +7,12 @@ codecs return a partly gray image for a stream that was cut off. Both are checke
 import struct
 from dataclasses import dataclass
 
-__all__ = ["FrameHeader", "jpeg_header", "jpeg_2000_header"]
+__all__ = [
+    "FrameHeader",
+    "jpeg_2000_header",
+    "jpeg_header",
+    "rle_segments_are_sound",
+]
 
 _SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}) | {0xF7}
 """Start of frame: ITU-T T.81 Table B.1; 0xF7 is JPEG-LS (T.87 C.1.1)."""
@@ -127,3 +132,23 @@ def _tile_parts_are_whole(stream: bytes, start: int) -> bool:
             return b"\xff\xd9" in stream[-8:]
         position += length
     return stream[position : position + 2] == b"\xff\xd9"
+
+
+def rle_segments_are_sound(stream: bytes, segments: int) -> bool:
+    """Tell whether an RLE frame's header leads to so many segments within the frame.
+
+    Parameters
+    ----------
+    segments
+        One for each byte of a sample, times the samples of a pixel.
+
+    Source
+    ------
+    PS3.5 G.5 (RLE header: number of segments and offsets of 15).
+    """
+    if len(stream) <= 64 or not 1 <= segments <= 15:
+        return False
+    count, *offsets = struct.unpack_from("<16L", stream)
+    ends = [*offsets[1:segments], len(stream)]
+    in_order = all(a < b for a, b in zip(offsets[:segments], ends, strict=True))
+    return bool(count == segments and offsets[0] == 64 and in_order)

@@ -26,7 +26,7 @@ from worker.pixels.refusal import refused
 from worker.pixels.source import open_image, transfer_syntax_uid
 from worker.pixels.streams import Stream, iter_streams
 
-__all__ = ["ImageFrames", "iter_frames", "open_frames"]
+__all__ = ["EncodedFrame", "ImageFrames", "iter_frames", "open_frames"]
 
 Frame = npt.NDArray[Any]
 EncodedFrame = Stream | int
@@ -110,7 +110,8 @@ class ImageFrames:
 
     def _compressed(self, stream: Stream, plugin: str, codec_threads: int) -> Frame:
         # Codecs raise whatever they like on damaged streams: RuntimeError, KeyError,
-        # struct.error, their own. All of it means that this frame cannot be had.
+        # struct.error, their own, those in Rust (a panic) not even an Exception. All of
+        # it means that this frame cannot be had.
         try:
             return compressed_frame(
                 stream,
@@ -120,12 +121,12 @@ class ImageFrames:
                 plugin=plugin,
                 codec_threads=codec_threads,
             )
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: Exception) -> UnsupportedImage:
+    def _unreadable(self, error: BaseException) -> UnsupportedImage:
         return refused(
             self.image,
             NotAnalysedReason.PIXELS_UNREADABLE,

@@ -5,7 +5,6 @@ after `streams` has looked at them: these codecs do not tell when one was cut of
 All of its codecs let go of the interpreter's lock while they work.
 """
 
-import struct
 from typing import Any
 
 import imagecodecs
@@ -15,7 +14,7 @@ from pydicom import uid
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import DecodeRunner
 
-from worker.pixels.bitstream import jpeg_header
+from worker.pixels.bitstream import jpeg_header, rle_segments_are_sound
 
 __all__ = ["DECODER_DEPENDENCIES", "THREADS_OPTION", "decode_frame", "is_available"]
 
@@ -126,13 +125,15 @@ def _decode_rle(stream: bytes, runner: DecodeRunner) -> memoryview:
 
     Source
     ------
-    PS3.5 G.3.1 (segments), G.5 (header).
+    PS3.5 G.2 (byte planes), G.3 (segments).
     """
     sample_bytes, rest = divmod(runner.bits_allocated, 8)
     samples = runner.rows * runner.columns * runner.samples_per_pixel
     if rest:
         raise ValueError("RLE with single bits is not read")
-    _check_rle_header(stream, runner.samples_per_pixel * sample_bytes)
+    if not rle_segments_are_sound(stream, runner.samples_per_pixel * sample_bytes):
+        # imagecodecs 2026.3 reads from wherever an offset points to, and dies of it.
+        raise ValueError("RLE header whose offsets are no segments")
     decoded = np.empty(samples * sample_bytes, np.uint8)
     written = imagecodecs.dicomrle_decode(
         stream, np.dtype(f"<u{sample_bytes}"), out=decoded.data
@@ -142,21 +143,6 @@ def _decode_rle(stream: bytes, runner: DecodeRunner) -> memoryview:
     if runner.samples_per_pixel > 1:
         runner.set_option("planar_configuration", 1)
     return decoded.data
-
-
-def _check_rle_header(stream: bytes, segments: int) -> None:
-    # imagecodecs 2026.3 reads from wherever an offset points to, and dies of it.
-    if len(stream) < 64:
-        raise ValueError("RLE frame without header")
-    count, *offsets = struct.unpack_from("<16L", stream)
-    ends = [*offsets[1:segments], len(stream)]
-    if (
-        count != segments
-        or segments > len(offsets)
-        or offsets[0] != 64
-        or any(a >= b for a, b in zip(offsets[:segments], ends, strict=True))
-    ):
-        raise ValueError("RLE header whose offsets are no segments")
 
 
 def _as_bytes(samples: npt.NDArray[Any], runner: DecodeRunner) -> memoryview:

@@ -3,7 +3,8 @@
 Two dangers lie in a compressed frame. A codec allocates what the stream announces, so
 a few bytes may ask for gigabytes. And codecs differ in what they do with a stream that
 was cut off: libjpeg-turbo and OpenJPH fill up the picture and say nothing, CharLS may
-search for the end for many seconds. So size and end are checked here, for all of them.
+search for the end for many seconds. So size and end are checked here, for all of them;
+and the offsets of an RLE frame, which imagecodecs and pylibjpeg-rle follow blindly.
 """
 
 import struct
@@ -15,7 +16,12 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames, get_frame
 
 from core.domain import NotAnalysedReason
-from worker.pixels.bitstream import FrameHeader, jpeg_2000_header, jpeg_header
+from worker.pixels.bitstream import (
+    FrameHeader,
+    jpeg_2000_header,
+    jpeg_header,
+    rle_segments_are_sound,
+)
 from worker.pixels.limits import PixelLayout
 from worker.pixels.pixel_element import FileWindow
 from worker.pixels.quiet import quiet
@@ -46,7 +52,7 @@ def iter_streams(
     Parameters
     ----------
     syntax
-        Transfer Syntax UID; RLE has no such header and passes.
+        Transfer Syntax UID; an RLE frame has another header, and no size in it.
     numbers
         Which frames, from 1, ascending; the bytes of others are not read if it is only
         one.
@@ -75,7 +81,9 @@ def iter_streams(
                 f"has fewer frames than Number of Frames says ({layout.frames})",
             )
         header = None if header_of is None else header_of(data)
-        if header_of is not None:
+        if header_of is None:
+            _check_rle(dataset, layout, data)
+        else:
             _check(dataset, layout, header, syntax=syntax, needs_end=needs_end)
         yield Stream(number, data, header)
 
@@ -103,6 +111,16 @@ def _check(
             NotAnalysedReason.PIXELS_INCONSISTENT,
             f"a compressed frame has {found} rows, columns and samples, the header "
             f"says {expected}",
+        )
+
+
+def _check_rle(dataset: Dataset, layout: PixelLayout, data: bytes) -> None:
+    segments = layout.samples * layout.bits_allocated // 8
+    if not rle_segments_are_sound(data, segments):
+        raise refused(
+            dataset,
+            NotAnalysedReason.PIXELS_UNREADABLE,
+            f"the header of an RLE frame does not lead to {segments} segments",
         )
 
 
