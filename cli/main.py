@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    catalogue,
     configuration,
     demo,
     doctor,
@@ -18,10 +19,12 @@ from cli import (
     licences,
     models,
     network,
+    review,
     rules,
     service,
     show,
     studies,
+    token,
 )
 from core.errors import IllegalTransition, InternalError, SecondreadError
 
@@ -82,6 +85,7 @@ app.command(rich_help_panel=_LOOK)(show.show)
 app.command(rich_help_panel=_LOOK)(jobs.jobs)
 app.command(rich_help_panel=_LOOK)(jobs.retry)
 app.command(rich_help_panel=_LOOK)(jobs.dismiss)
+app.add_typer(review.app, name="review", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_LOOK)(studies.forget)
 app.command(rich_help_panel=_NETWORK)(network.send)
 app.command(rich_help_panel=_NETWORK)(network.echo)
@@ -89,6 +93,8 @@ app.command(rich_help_panel=_CARE)(doctor.doctor)
 app.command(rich_help_panel=_CARE)(configuration.config)
 app.add_typer(rules.app, name="rules", rich_help_panel=_CARE)
 app.add_typer(models.app, name="models", rich_help_panel=_CARE)
+app.add_typer(token.app, name="token", rich_help_panel=_CARE)
+app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_CARE)
 app.command(rich_help_panel=_CARE)(licences.licences)
 
 

@@ -6,11 +6,13 @@ worker, writes the same object again instead of a second one.
 
 import re
 import uuid
+from pathlib import Path
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
     "IMPLEMENTATION_VERSION_NAME",
     "derived_uid",
+    "installation_uid",
     "is_valid_uid",
 ]
 
@@ -50,3 +52,15 @@ def derived_uid(*parts: str) -> str:
 
 IMPLEMENTATION_CLASS_UID = derived_uid("implementation class", "secondread")
 IMPLEMENTATION_VERSION_NAME = "SECONDREAD_0"
+
+
+def installation_uid(data_dir: Path) -> str:
+    """Return this installation's UID as a device, made once and kept (TID 1004)."""
+    path = data_dir / "installation-uid"
+    fresh = derived_uid("installation", uuid.uuid4().hex)
+    try:
+        with path.open("x", encoding="ascii") as file:
+            file.write(fresh)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    return fresh

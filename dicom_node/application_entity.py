@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import AE, evt
-from pynetdicom.transport import ThreadedAssociationServer
 
 from core.database.engine import Database
 from core.errors import StoreUnavailable
@@ -34,6 +33,7 @@ from dicom_node.instance_store import InstanceStore
 from dicom_node.known_content import KnownContent
 from dicom_node.receive import FreeSpace, Receiver
 from dicom_node.reconcile import reconcile
+from dicom_node.tls import ServerTls
 
 __all__ = ["ApplicationEntity", "NodeStatus"]
 
@@ -104,51 +104,71 @@ class ApplicationEntity:
             ),
             on_ended=lambda one, outcome: self.log.ended(id(one), outcome),
         )
-        self._server: ThreadedAssociationServer | None = None
+        tls = settings.tls
+        self._tls = None if tls.port is None else ServerTls(tls)
+        self._servers: list[GuardedServer] = []
+        self.tls_port = 0
+        """The TLS port that is bound; 0 if there is none."""
 
     def start(self) -> int:
         """Recover what an earlier run left, then listen.
 
         Returns
         -------
-        The port that is bound.
+        The port that is bound: the plain one, or that of TLS if `tls.only`.
 
         Raises
         ------
         StoreUnavailable
-            If the port cannot be bound, or the store or the index cannot be read.
+            If a port cannot be bound, or the store or the index cannot be read.
         """
         began = time.monotonic()
         self._inbox.sweep()
         reconcile(self._database, self._store)
         recovered = self._writer.start()
+        plain_port = self._settings.node.port
+        if not self._settings.tls.only:
+            self._listen(plain_port, "node.port", None)
+        if self._tls is not None:
+            server = self._listen(self._settings.tls.port or 0, "tls.port", self._tls)
+            self.tls_port = int(server.server_address[1])
+        port = int(self._servers[0].server_address[1])
+        for server in self._servers:
+            server.serve_in_background()
+            get_log().info(
+                "listening",
+                name="plain" if server.tls is None else "tls",
+                address=self._settings.bind_address,
+                port=int(server.server_address[1]),
+                instances=recovered,
+                duration_s=round(time.monotonic() - began, 3),
+            )
+        return port
+
+    def _listen(self, port: int, setting: str, tls: ServerTls | None) -> GuardedServer:
+        """Bind one port; whoever connects is served once all are bound."""
         node = self._settings.node
-        address = (self._settings.bind_address, node.port)
+        host = self._settings.bind_address
         try:
             server = self._entity().make_server(
-                address,
+                (host, port),
                 ae_title=node.ae_title,
                 contexts=supported_contexts(node.private_storage_sop_classes),
                 evt_handlers=self._handlers(),
                 server_class=GuardedServer,
             )
         except OSError as error:
+            for bound in self._servers:
+                bound.server_close()
+            self._servers.clear()
             raise StoreUnavailable(
-                f"the DICOM port {node.port} of {address[0]} cannot be bound "
-                f"({error.strerror}); is another node running? Change node.port"
+                f"the DICOM port {port} of {host} cannot be bound "
+                f"({error.strerror}); is another node running? Change {setting}"
             ) from error
         assert isinstance(server, GuardedServer)
-        self._server = server
-        server.serve_in_background()
-        port = int(server.server_address[1])
-        get_log().info(
-            "listening",
-            address=address[0],
-            port=port,
-            instances=recovered,
-            duration_s=round(time.monotonic() - began, 3),
-        )
-        return port
+        server.tls = tls
+        self._servers.append(server)
+        return server
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Refuse new associations, let open ones end, abort the rest, write the index.
@@ -158,27 +178,28 @@ class ApplicationEntity:
         timeout_s
             How long open associations may take, in seconds.
         """
-        server, self._server = self._server, None
+        servers, self._servers = self._servers, []
         self._admission.stopping = True
-        if server is not None:
+        if servers:
             deadline = time.monotonic() + timeout_s
             while self._admission.open_associations() and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._takeover.stop()
-            for association in server.active_associations:
+            active = [one for server in servers for one in server.active_associations]
+            for association in active:
                 # The sessions end by themselves, and so does what was just rejected.
                 if not (association.is_established or association.is_rejected):
                     threading.Thread(target=association.abort, daemon=True).start()
-            server.shutdown()
-            for association in server.active_associations:
+            for server in servers:
+                server.shutdown()
+            for association in active:
                 association.join(1.0)
         self._writer.stop(timeout_s)
 
     def status(self) -> NodeStatus:
         """Describe the receiving side."""
-        server = self._server
         return NodeStatus(
-            port=int(server.server_address[1]) if server is not None else 0,
+            port=int(self._servers[0].server_address[1]) if self._servers else 0,
             open_associations=self._admission.open_associations(),
             waiting_for_index=self._writer.waiting(),
             enough_space=self._free_space.enough(),

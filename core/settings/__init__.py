@@ -5,7 +5,7 @@ in the data directory, then the default. Unknown names are refused: a typing err
 setting must not look like the setting.
 """
 
-from core.settings.fields import Priority
+from core.settings.fields import Priority, code_of
 from core.settings.loading import (
     DATA_DIRECTORY_VARIABLE,
     SETTINGS_FILE_NAME,
@@ -17,14 +17,17 @@ from core.settings.sections import (
     DatabaseSettings,
     DeliverySettings,
     DestinationSettings,
+    DicomwebSettings,
     LogSettings,
     ModelSettings,
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 from core.settings.tree import Settings
@@ -36,17 +39,21 @@ __all__ = [
     "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DicomwebSettings",
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
     "Priority",
     "QueueSettings",
     "ReportSettings",
+    "ReviewSettings",
     "RuleSettings",
     "Settings",
     "SourceSettings",
     "StoreSettings",
+    "TlsSettings",
     "WorkerSettings",
+    "code_of",
     "load_settings",
     "setting_origins",
 ]

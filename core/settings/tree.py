@@ -13,14 +13,17 @@ from core.settings.sections import (
     DatabaseSettings,
     DeliverySettings,
     DestinationSettings,
+    DicomwebSettings,
     LogSettings,
     ModelSettings,
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 
@@ -55,6 +58,7 @@ class Settings(BaseSettings):
         description="Everything this installation keeps lies in this folder.",
     )
     node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     assembly: AssemblySettings = AssemblySettings()
@@ -64,6 +68,8 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
+    dicomweb: DicomwebSettings = DicomwebSettings()
+    review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
     log: LogSettings = LogSettings()
