@@ -42,7 +42,7 @@ def compressed_frame(
 
     Returns
     -------
-    (rows, columns) or (rows, columns, samples), writeable; YBR is RGB by now.
+    (rows, columns) or (rows, columns, samples), free to be changed; YBR is RGB by now.
 
     Raises
     ------

@@ -76,7 +76,7 @@ def test_a_native_frame_is_a_view_of_the_file_that_outlives_it(saved):
     path.unlink()
 
     assert not frames[0].flags.owndata
-    assert not frames[0].flags.writeable
+    assert not frames[0].flags["W"]
     assert np.array_equal(frames, stored)
 
 
