@@ -175,11 +175,24 @@ def _job_row(mapping: Mapping[Any, Any]) -> JobRow:
     return JobRow(**values)
 
 
-def claim(connection: Connection, job_id: int, *, worker: str) -> Claim | None:
+def claim(
+    connection: Connection, job_id: int, *, worker: str, child_pid: int | None = None
+) -> Claim | None:
     """Take a queued job, counting the attempt before anything is run.
 
     A job waits while an older one of the same study and model is open, so that its
     report can name the older one as its predecessor.
+
+    Parameters
+    ----------
+    connection
+        A writing transaction.
+    job_id
+        Of a message, so any number.
+    worker
+        Who takes it.
+    child_pid
+        The process that is going to read it.
 
     Returns
     -------
@@ -204,7 +217,7 @@ def claim(connection: Connection, job_id: int, *, worker: str) -> Claim | None:
             lease_token=token,
             heartbeat=0,
             worker=worker,
-            child_pid=None,
+            child_pid=child_pid,
             started_at=time.time(),
         )
     )
