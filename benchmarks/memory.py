@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -113,13 +114,14 @@ def _reading(stages: _Stages, folder: Path) -> None:
     ):
         with stages.stage("worker, models loaded", program):
             _until(lambda: "models_ready" in program.said(), "models_ready")
+        total = 0
         for count in (1, _STUDIES):
             studies = _radiographs(folder / str(count), count)
-            read = _reported(data_dir)
             name = f"worker, {count} radiograph{'s' * (count > 1)} read"
+            total += count
             with stages.stage(name, program):
                 dcmsend()(studies, port, folder)
-                _until(lambda: _reported(data_dir) >= read + count, name)
+                _until(partial(_all_reported, data_dir, total), name)
 
 
 def _radiographs(folder: Path, count: int) -> Studies:
@@ -136,8 +138,14 @@ def _radiographs(folder: Path, count: int) -> Studies:
     return Studies((folder,), sources, written)
 
 
-def _reported(data_dir: Path) -> int:
-    """Return how many studies have their report."""
+def _all_reported(data_dir: Path, count: int) -> bool:
+    """Tell whether so many studies have their report.
+
+    Raises
+    ------
+    RuntimeError
+        If one failed.
+    """
     database = open_database(Settings(data_dir=data_dir), migrate=False)
     try:
         with database.read() as connection:
@@ -150,7 +158,7 @@ def _reported(data_dir: Path) -> int:
     failed = [line for line in lines if line.standing is overview.Standing.FAILED]
     if failed:
         raise RuntimeError(f"a study was not read: {failed[0].why}")
-    return sum(line.standing in ended for line in lines)
+    return sum(line.standing in ended for line in lines) >= count
 
 
 def _until(happened: Callable[[], bool], what: str) -> None:
