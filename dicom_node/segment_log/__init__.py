@@ -1,0 +1,19 @@
+"""The segment log: instances are durable after one append and one sync.
+
+Segments are files of a fixed size, written once before their first use and recycled,
+so that an append allocates nothing and a sync has no journal to commit. Files and rows
+are built behind the log, from what is read back out of it.
+"""
+
+from dicom_node.segment_log.log import LogFull, SegmentLog
+from dicom_node.segment_log.reader import Logged, LogReader
+from dicom_node.segment_log.record import HEAD_BYTES, LARGEST_BODY
+
+__all__ = [
+    "HEAD_BYTES",
+    "LARGEST_BODY",
+    "LogFull",
+    "LogReader",
+    "Logged",
+    "SegmentLog",
+]
