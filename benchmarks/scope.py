@@ -1,19 +1,19 @@
 """What a bundle's image-based check of scope says of images that it must not read.
 
 `python -m benchmarks.scope BUNDLE DATA` takes the folder that holds `chest-xray`,
-`dicom` and `breast-ultrasound`, ignores every tag, and prints for each group how many
+`dicom` and `breast-ultrasound`, ignores every tag, and tells for each group how many
 images pass and how far they lie; then each DICOM file that passes.
 """
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.harness import Report, add_output_options, summarise
 from core.errors import UnsupportedImage
 from models.bundle import read_bundle
 from models.films import load_image, read_index
@@ -29,30 +29,36 @@ _SAMPLE = 300
 
 
 def main() -> None:
-    """Print one row of a Markdown table for each group of images."""
+    """Tell it in two tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scope")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)
+    add_output_options(parser)
     given = parser.parse_args()
     bundle = read_bundle(given.bundle)
     if bundle.scope is None:
         parser.error(f"{given.bundle} has no guard of scope")
     model, limit = load(bundle), bundle.scope.limit
-    _write("| Images | Number | Pass | Distance: least, median, largest |")
-    _write("|---|---|---|---|")
+    report = Report("scope", given.data)
     random = np.random.default_rng(0)
-    for name, images in _groups(given.data, random):
+    rows = [
         _row(name, _distances(model, images), limit)
+        for name, images in _groups(given.data, random)
+    ]
     names, images = _dicom(given.data / "dicom")
     distances = _distances(model, images)
-    _row("DICOM test files, tags ignored", distances, limit)
-    _write(f"\nLimit {limit:g}; chest film, veterinary thorax, and what passes:\n")
-    for name, distance in sorted(
-        zip(names, distances, strict=True), key=lambda x: x[1]
-    ):
-        told = name.endswith(("dx_image.dcm", "RG1_J2KI.dcm", "966_fixed.dcm"))
-        if told or distance <= limit:
-            _write(f"- {name}: {distance:.2f}")
+    rows.append(_row("DICOM test files, tags ignored", distances, limit))
+    report.table(f"What passes; limit {limit:g}", rows, plot="distance")
+    told = [
+        {"file": name, "distance": float(distance)}
+        for name, distance in sorted(
+            zip(names, distances, strict=True), key=lambda x: x[1]
+        )
+        if distance <= limit
+        or name.endswith(("dx_image.dcm", "RG1_J2KI.dcm", "966_fixed.dcm"))
+    ]
+    report.table("Chest film, veterinary thorax, and what passes", told)
+    report.finish(given)
 
 
 def _groups(
@@ -122,17 +128,14 @@ def _distances(model: LoadedModel, images: list[FloatArray]) -> Distances:
     return np.concatenate([part for part in parts if part is not None])
 
 
-def _row(name: str, distances: Distances, limit: float) -> None:
+def _row(name: str, distances: Distances, limit: float) -> dict[str, object]:
     passed = int((distances <= limit).sum())
-    _write(
-        f"| {name} | {len(distances)} | {passed} ({passed / len(distances):.1%}) | "
-        f"{distances.min():.2f}, {np.median(distances):.2f}, {distances.max():.2f} |"
-    )
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    return {
+        "images": name,
+        "number": len(distances),
+        "pass": f"{passed} ({passed / len(distances):.1%})",
+        "distance": summarise(distances.tolist()),
+    }
 
 
 if __name__ == "__main__":

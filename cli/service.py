@@ -52,19 +52,29 @@ def node(data_dir: DataDirectory = None) -> None:
 
     Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread node`
     """
-    from cli.installation import active_bundles, catalogue, identities  # noqa: PLC0415
     from core.log import configure_logging, get_log  # noqa: PLC0415
-    from dicom_node.node import run_node  # noqa: PLC0415
+    from dicom_node.receiving import receiving  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
     configure_logging(settings.log, "node")
-    found = catalogue(settings)
-    for refused in found.refused:
-        get_log().error("model_refused", path=str(refused.path), reason=refused.reason)
-    serving = identities(active_bundles(found))
     stop = threading.Event()
     _on_stop_signals(stop.set)
-    run_node(settings, lambda: serving, stop=stop)
+    with receiving(settings) as held:
+        # After the listeners were forked, which need nothing of this.
+        from cli.installation import (  # noqa: PLC0415
+            active_bundles,
+            catalogue,
+            identities,
+        )
+        from dicom_node.node import run_node  # noqa: PLC0415
+
+        found = catalogue(settings)
+        for refused in found.refused:
+            get_log().error(
+                "model_refused", path=str(refused.path), reason=refused.reason
+            )
+        serving = identities(active_bundles(found))
+        run_node(settings, lambda: serving, stop=stop, held=held)
 
 
 def worker(data_dir: DataDirectory = None) -> None:

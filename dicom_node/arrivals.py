@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.database.studies import ReceivedInstance
 from core.errors import SecondreadError
 from core.log import get_log
+from core.received import ReceivedInstance
 from dicom_node.inbox import Inbox, InboxEntry, NotedConflict
 from dicom_node.instance_store import InstanceStore
 from dicom_node.segment_log import Logged, LogReader

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.database.studies import ReceivedInstance
 from core.errors import InvalidInstance, StoreUnavailable
 from core.faults import fault
 from core.log import get_log
+from core.received import ReceivedInstance
 from core.settings import Priority
 from core.uids import is_valid_uid
 from dicom_node.durable_files import make_folder, storage_errors, sync_folder
@@ -171,7 +171,7 @@ class PartFile:
         self._durable = durable
         self._path = folder / f"{secrets.token_hex(16)}.part"
         self._digest = hashlib.sha256()
-        self.bytes = 0
+        self.size = 0
         head = encode_file_meta(meta)
         self._data_set_at = len(head)
         with storage_errors():
@@ -198,7 +198,7 @@ class PartFile:
             The file is of no use any more; discard it.
         """
         self._digest.update(fragment)
-        self.bytes += len(fragment)
+        self.size += len(fragment)
         with storage_errors():
             _write_all(self._descriptor, fragment)
 

@@ -18,16 +18,12 @@ from contextlib import suppress
 from sqlalchemy import Connection, select
 
 from core.database.engine import Database
+from core.database.recording import Recorded, record_conflict, record_instances
 from core.database.schema import report
-from core.database.studies import (
-    KnownInstance,
-    Recorded,
-    record_conflict,
-    record_instance,
-)
 from core.errors import OperatorError, SecondreadError
 from core.faults import fault
 from core.log import get_log
+from core.received import KnownInstance
 from dicom_node.arrivals import Arrival, ArrivalSource
 from dicom_node.doorbell import Doorbell
 from dicom_node.instance_store import InstanceStore
@@ -90,22 +86,22 @@ class IndexWriter:
             target=self._run, name="index-writer", daemon=True
         )
 
-    def recover(self) -> int:
+    def recover(self) -> frozenset[str]:
         """Take up what an earlier run left; nobody may receive yet.
 
         Returns
         -------
-        How many instances were found.
+        SHA-256 of each instance that was found.
         """
-        count = 0
+        found = set()
         for source in self._sources:
             for instance in source.recover():
                 self._known.found(
                     instance.sop_instance_uid,
                     KnownInstance(instance.sha256, instance.transfer_syntax_uid),
                 )
-                count += 1
-        return count
+                found.add(instance.sha256)
+        return frozenset(found)
 
     def start(self) -> None:
         """Write in the background from now on."""
@@ -187,7 +183,10 @@ class IndexWriter:
                 self._suspects = [one for one in self._suspects if not self._try([one])]
                 self._look_again_at = time.monotonic() + _LONGEST_RETRY_S
             self._suspects += failed
-            if self._left or not arrivals:
+            # A few that came meanwhile wait for more, else each commit has one row.
+            if self._left or (len(arrivals) < _BATCH and not self._ending):
+                return
+            if not arrivals:
                 return
 
     def _arrived(self) -> list[Arrival]:
@@ -236,22 +235,25 @@ class IndexWriter:
         kept = [one for one in batch if not one.kept_sha256]
         for source, arrivals in _by_source(kept):
             source.adopt(arrivals, self._store)
-        recorded: list[tuple[Arrival, Recorded]] = []
         with self._database.write() as connection:
             own = _own_results(connection, kept)
+            outcomes = record_instances(
+                connection,
+                [
+                    dataclasses.replace(one.instance, own_result=True)
+                    if one.instance.sop_instance_uid in own
+                    else one.instance
+                    for one in kept
+                ],
+            )
             for one in batch:
                 if one.kept_sha256:
                     record_conflict(
                         connection, one.instance, kept_sha256=one.kept_sha256
                     )
-                else:
-                    instance = one.instance
-                    if instance.sop_instance_uid in own:
-                        instance = dataclasses.replace(instance, own_result=True)
-                    recorded.append((one, record_instance(connection, instance)))
             fault("index.before_commit")
         fault("index.after_commit")
-        self._finish(batch, recorded)
+        self._finish(batch, list(zip(kept, outcomes, strict=True)))
 
     def _finish(
         self, batch: Sequence[Arrival], recorded: Sequence[tuple[Arrival, Recorded]]

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from core.database.studies import KnownInstance
 from core.errors import ConflictingInstance, StoreUnavailable
 from core.log import get_log
+from core.received import KnownInstance
 from dicom_node.shared_state import Claims, KnownFilter, SharedLock
 from dicom_node.shared_state.known_filter import key_of
 

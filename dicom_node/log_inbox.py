@@ -7,7 +7,7 @@ any size, and a large object is written to the disk only once.
 
 import hashlib
 
-from core.database.studies import ReceivedInstance
+from core.received import ReceivedInstance
 from dicom_node.element_walk import Encoding, InstanceFacts, walk
 from dicom_node.file_meta import FileMeta, encode_file_meta
 from dicom_node.inbox import Inbox, PartFile
@@ -85,10 +85,10 @@ class LogPart:
         return self._digest.hexdigest() if self._file is None else self._file.sha256
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes of the data set so far."""
         if self._file is not None:
-            return self._file.bytes
+            return self._file.size
         return self._end - self._data_set_at
 
     def write(self, fragment: bytes | memoryview) -> None:

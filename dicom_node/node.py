@@ -8,12 +8,11 @@ because nothing that matters lives in this process alone.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 from core.database import deliveries
 from core.database.engine import Database, open_database
-from core.directory_lock import only_one
 from core.domain import ModelIdentity
 from core.errors import InternalError
 from core.log import get_log
@@ -26,6 +25,7 @@ from dicom_node.delivery.destinations import sender_for
 from dicom_node.instance_store import InstanceStore
 from dicom_node.periodic import PeriodicThread
 from dicom_node.publisher import Announce, Publisher
+from dicom_node.receiving import Receiving, receiving
 from dicom_node.rules import check_sources
 from dicom_node.sweep import Sweep
 
@@ -64,6 +64,7 @@ def run_node(
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
     ready: Callable[[NodeAddress], None] | None = None,
+    held: Receiving | None = None,
 ) -> None:
     """Run the node until `stop` is set.
 
@@ -77,6 +78,9 @@ def run_node(
         Set by whoever wants the node to end; it then ends within 10 s.
     ready
         Called once the node answers, with its address.
+    held
+        Data directory, port and listeners, if they were taken before; so a listener
+        does without what only the node needs.
 
     Raises
     ------
@@ -87,15 +91,14 @@ def run_node(
         If one of its threads crashed; whoever supervises the process starts it again.
     """
     check_sources(settings.sources)
-    with (
-        only_one(settings.data_dir, "node"),
-        closing(open_database(settings)) as database,
-    ):
-        _run(settings, database, active_models, stop, ready)
+    with nullcontext(held) if held is not None else receiving(settings) as ours:
+        with closing(open_database(settings)) as database:
+            _run(settings, ours, database, active_models, stop, ready)
 
 
 def _run(
     settings: Settings,
+    held: Receiving,
     database: Database,
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
@@ -112,7 +115,7 @@ def _run(
         announce=lambda job_id, priority: announce_job(app, job_id, priority),
         on_crash=crash.note,
     )
-    entity = ApplicationEntity(settings, database, store, threads.note_arrival)
+    entity = ApplicationEntity(settings, held, database, store, threads.note_arrival)
     with database.write() as connection:
         interrupted = deliveries.interrupted(connection)
     port = entity.start()
@@ -124,7 +127,10 @@ def _run(
         if ready is not None:
             ready(NodeAddress(settings.bind_address, port, settings.node.ae_title))
         while not stop.wait(0.1) and not crash.happened.is_set():
-            pass
+            if not entity.alive():
+                raise InternalError(
+                    "the process that keeps the listeners ended; the log says why"
+                )
     finally:
         deadline = time.monotonic() + STOP_WITHIN_S
         entity.stop(_RECEIVING_STOPS_WITHIN_S)

@@ -1,15 +1,17 @@
 """At start-up: every row has its file, and every file its row."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from core.database.engine import Database
 from core.database.schema import instance, report
-from core.database.studies import Recorded, record_instance
+from core.database.studies import Recorded, record_instances
 from core.errors import InvalidInstance
 from core.log import get_log
+from core.received import ReceivedInstance
 from dicom_node.inbox import read_entry
 from dicom_node.instance_store import InstanceStore
 
@@ -34,10 +36,19 @@ class Reconciliation:
     """Reports with a row and without a file."""
 
 
-def reconcile(database: Database, store: InstanceStore) -> Reconciliation:
+def reconcile(
+    database: Database, store: InstanceStore, *, passing: Collection[str] = ()
+) -> Reconciliation:
     """Compare the index with the store, repair what can be repaired, tell the rest.
 
     Must run while nobody writes instances.
+
+    Parameters
+    ----------
+    database, store
+        What is compared.
+    passing
+        SHA-256s of instances that are on their way to both.
 
     Raises
     ------
@@ -48,6 +59,8 @@ def reconcile(database: Database, store: InstanceStore) -> Reconciliation:
         rows = set(connection.execute(select(instance.c.sha256)).scalars())
         reports = set(connection.execute(select(report.c.sha256)).scalars())
     files = set(store.objects())
+    rows -= set(passing)
+    files -= set(passing)
     adopted, removed, unreadable = _adopt(database, store, sorted(files - rows))
     found = Reconciliation(
         adopted=adopted,
@@ -71,14 +84,14 @@ def _adopt(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     outcomes: dict[str, Recorded | None] = {}
     for start in range(0, len(names), _BATCH):
+        readable: dict[str, ReceivedInstance] = {}
+        for name in names[start : start + _BATCH]:
+            outcomes[name] = None
+            with suppress(InvalidInstance):
+                readable[name] = read_entry(store.path_of(name)).instance
         with database.write() as connection:
-            for name in names[start : start + _BATCH]:
-                try:
-                    entry = read_entry(store.path_of(name))
-                except InvalidInstance:
-                    outcomes[name] = None
-                    continue
-                outcomes[name] = record_instance(connection, entry.instance)
+            recorded = record_instances(connection, list(readable.values()))
+        outcomes |= zip(readable, recorded, strict=True)
     removed = tuple(n for n, o in outcomes.items() if o is Recorded.CONFLICT)
     store.remove(removed)
     return (

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
 from socketserver import TCPServer
 from typing import Any
 
@@ -14,7 +15,15 @@ __all__ = ["GuardedServer"]
 
 
 class GuardedServer(ThreadedAssociationServer):
-    """A server of associations that many silent connections do not stop."""
+    """A server of associations that many silent connections do not stop.
+
+    Parameters
+    ----------
+    listening
+        Bound and listening already; this server closes it.
+    on_glance
+        Called some times a second.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -23,6 +32,29 @@ class GuardedServer(ThreadedAssociationServer):
     # associations, but each holds two threads.
     maximum_connections = 256
     maximum_connections_per_address = 128
+
+    def __init__(
+        self,
+        *arguments: Any,
+        listening: socket.socket,
+        on_glance: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        self._listening = listening
+        self._on_glance = on_glance
+        super().__init__(*arguments, **options)
+
+    def server_bind(self) -> None:
+        """Take the socket that is bound already instead of one of our own."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = self._listening
+        self.server_address = self._listening.getsockname()
+
+    def service_actions(self) -> None:
+        """Do what is to be done now and then."""
+        super().service_actions()
+        self._on_glance()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; answers leave at once instead of waiting for more."""

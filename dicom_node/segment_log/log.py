@@ -5,8 +5,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.database.studies import ReceivedInstance
 from core.faults import fault
+from core.received import ReceivedInstance
 from dicom_node.durable_files import make_folder, storage_errors
 from dicom_node.segment_log.record import HEAD_BYTES, encode_head, record_bytes
 from dicom_node.segment_log.segments import (

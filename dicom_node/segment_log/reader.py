@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.database.studies import ReceivedInstance
 from core.errors import InvalidInstance, SecondreadError
 from core.faults import fault
 from core.log import get_log
+from core.received import ReceivedInstance
 from dicom_node.durable_files import storage_errors, sync_file_system
 from dicom_node.segment_log.log import SegmentLog
 from dicom_node.segment_log.record import (
@@ -104,7 +104,9 @@ class LogReader:
         for number in self._files.numbers():
             header = self._files.read_header(number)
             if header is None:
-                get_log().error("log_header_damaged", name=self._files.path(number).name)
+                get_log().error(
+                    "log_header_damaged", name=self._files.path(number).name
+                )
             yield from self._recover_segment(number, header)
 
     def arrived(self, limit: int) -> list[Logged]:

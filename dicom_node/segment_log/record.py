@@ -18,7 +18,7 @@ import zlib
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
-from core.database.studies import ReceivedInstance
+from core.received import ReceivedInstance
 from core.settings import Priority
 
 __all__ = [
@@ -95,14 +95,10 @@ def encode_head(
     end = _FACTS_AT + len(facts)
     assert end <= HEAD_BYTES, "every field of an instance's facts is limited"
     buffer[_FACTS_AT:end] = facts
-    _CHECKED.pack_into(
-        buffer, 0, _MAGIC, zlib.crc32(buffer[_CHECKED.size : end])
-    )
+    _CHECKED.pack_into(buffer, 0, _MAGIC, zlib.crc32(buffer[_CHECKED.size : end]))
 
 
-def decode_head(
-    head: bytes, *, generation: int | None, sequence: int
-) -> Record | None:
+def decode_head(head: bytes, *, generation: int | None, sequence: int) -> Record | None:
     """Read a head; None if no record of this generation and number begins here.
 
     Parameters
@@ -146,4 +142,3 @@ def body_is_whole(body: bytes | memoryview, record: Record) -> bool:
         and zlib.crc32(body[:start]) == record.meta_crc
         and hashlib.sha256(body[start:]).hexdigest() == record.instance.sha256
     )
-

@@ -1,4 +1,4 @@
-"""The files of the log and the table that says who may do what with each.
+r"""The files of the log and the table that says who may do what with each.
 
     MISSING -> FREE -> OPEN -> FULL -> BUSY -> FREE
                                           \-> MISSING
@@ -206,7 +206,5 @@ class SegmentFiles:
 
 def encode_header(header: Header) -> bytes:
     """Encode the page at the beginning of a segment."""
-    data = _FIELDS.pack(
-        _MAGIC, header.generation, header.consumed_to, header.consumed
-    )
+    data = _FIELDS.pack(_MAGIC, header.generation, header.consumed_to, header.consumed)
     return (data + _CRC.pack(zlib.crc32(data))).ljust(FIRST_RECORD_AT, b"\0")

@@ -27,6 +27,10 @@ class Counters:
         """Count; the threads of one owner must not do so at the same time."""
         self._words[owner * len(self._places) + self._places[name]] += count
 
+    def of(self, owner: int, name: str) -> int:
+        """Return what one owner has counted."""
+        return self._words[owner * len(self._places) + self._places[name]]
+
     def total(self, name: str) -> int:
         """Return the sum over all owners."""
         place = self._places[name]

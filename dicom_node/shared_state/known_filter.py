@@ -19,7 +19,8 @@ _HALF = 0xFFFFFFFF
 def key_of(uid: str) -> int:
     """Return 64 bits that stand for a UID in shared memory."""
     return int.from_bytes(
-        hashlib.blake2b(uid.encode("ascii", "replace"), digest_size=8).digest(), "little"
+        hashlib.blake2b(uid.encode("ascii", "replace"), digest_size=8).digest(),
+        "little",
     )
 
 

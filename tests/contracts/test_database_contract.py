@@ -106,6 +106,30 @@ def test_a_duplicate_and_a_conflict_leave_the_transaction_usable(database):
     assert late is Recorded.NEW
 
 
+def test_a_batch_is_one_set_of_rows(database):
+    batch = [
+        replace(
+            RECEIVED,
+            study_instance_uid=f"1.2.{n % 3}",
+            series_instance_uid=f"1.2.{n % 3}.{n % 2}",
+            sop_instance_uid=f"1.2.3.1.{n}",
+            sha256=f"{n:064x}",
+        )
+        for n in range(64)
+    ]
+    again = [batch[7], replace(batch[8], sha256="c" * 64)]
+
+    with database.write() as connection:
+        first = studies.record_instances(connection, batch)
+        second = studies.record_instances(connection, again)
+
+    assert first == [Recorded.NEW] * 64
+    assert second == [Recorded.DUPLICATE, Recorded.CONFLICT]
+    with database.read() as connection:
+        rows = [studies.study_by_uid(connection, f"1.2.{n}") for n in range(3)]
+    assert [row.instance_count for row in rows] == [22, 21, 21]
+
+
 def test_only_one_of_many_workers_gets_a_job(database, queued_job):
     claims = []
 

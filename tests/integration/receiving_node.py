@@ -23,6 +23,7 @@ from core.log import configure_logging
 from core.settings import Settings
 from dicom_node.application_entity import ApplicationEntity
 from dicom_node.instance_store import InstanceStore
+from dicom_node.receiving import receiving
 from tests.data_sets import Sample
 
 AE_TITLE = "SECONDREAD"
@@ -58,13 +59,14 @@ def node_on(settings: Settings) -> Iterator[Node]:
     database = open_database(settings)
     store = InstanceStore(settings.data_dir, durable=True)
     indexed: list[str] = []
-    entity = ApplicationEntity(settings, database, store, indexed.append)
-    node = Node(settings, entity, store, entity.start(), indexed)
-    try:
-        yield node
-    finally:
-        entity.stop(0.2)
-        database.close()
+    with receiving(settings) as held:
+        entity = ApplicationEntity(settings, held, database, store, indexed.append)
+        node = Node(settings, entity, store, entity.start(), indexed)
+        try:
+            yield node
+        finally:
+            entity.stop(0.2)
+            database.close()
 
 
 @contextmanager
@@ -271,13 +273,14 @@ def _main() -> None:
 
     settings = settings_for(Path(sys.argv[1]))
     configure_logging(settings.log, "node")  # to standard error
-    database = open_database(settings)
-    store = InstanceStore(settings.data_dir, durable=True)
-    entity = ApplicationEntity(settings, database, store, lambda _uid: None)
-    sys.stdout.write(f"{entity.start()}\n")
-    sys.stdout.flush()
-    while True:
-        time.sleep(1)
+    with receiving(settings) as held:
+        database = open_database(settings)
+        store = InstanceStore(settings.data_dir, durable=True)
+        entity = ApplicationEntity(settings, held, database, store, lambda _uid: None)
+        sys.stdout.write(f"{entity.start()}\n")
+        sys.stdout.flush()
+        while True:
+            time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from core.errors import StoreUnavailable
+from core.received import ReceivedInstance
 from dicom_node import index_writer as module
 from dicom_node.inbox import Inbox
 from dicom_node.reconcile import reconcile
@@ -75,14 +76,14 @@ def test_a_kill_after_the_commit_changes_nothing_at_the_next_start(
 def test_an_entry_that_comes_alone_and_cannot_be_written_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.record_instance
+    real = module.record_instances
 
-    def record(connection: object, instance: object) -> object:
-        if instance.sop_instance_uid == "1.2.1":  # type: ignore[attr-defined]
+    def record(connection: Connection, batch: list[ReceivedInstance]) -> object:
+        if any(instance.sop_instance_uid == "1.2.1" for instance in batch):
             raise StoreUnavailable("this row cannot be written")
-        return real(connection, instance)  # type: ignore[arg-type]
+        return real(connection, batch)
 
-    monkeypatch.setattr(module, "record_instance", record)
+    monkeypatch.setattr(module, "record_instances", record)
     with receiving(settings_for(tmp_path)) as node:
         node.receive(Sample(sop_instance_uid="1.2.1"))
         time.sleep(0.1)
@@ -150,15 +151,15 @@ def test_a_hook_that_fails_does_not_stop_the_writer(tmp_path: Path) -> None:
 def test_one_entry_that_cannot_be_written_does_not_hold_up_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.record_instance
+    real = module.record_instances
     broken = True
 
-    def record(connection: object, instance: object) -> object:
-        if broken and instance.sop_instance_uid == "1.2.1":  # type: ignore[attr-defined]
+    def record(connection: Connection, batch: list[ReceivedInstance]) -> object:
+        if broken and any(one.sop_instance_uid == "1.2.1" for one in batch):
             raise StoreUnavailable("this row cannot be written")
-        return real(connection, instance)  # type: ignore[arg-type]
+        return real(connection, batch)
 
-    monkeypatch.setattr(module, "record_instance", record)
+    monkeypatch.setattr(module, "record_instances", record)
     monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.2)
     with receiving(settings_for(tmp_path)) as node:
         for number in range(1, 4):

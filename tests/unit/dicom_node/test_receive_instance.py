@@ -253,7 +253,6 @@ def test_below_the_low_water_mark_nothing_is_taken(silent_node: Receiving) -> No
         known=part.known,
         free_space=FreeSpace(silent_node.settings.data_dir, 1 << 62),
         on_kept=part.on_kept,
-        on_conflict=part.on_conflict,
     )
 
     answer = full.begin(Sample().meta).commit()
