@@ -130,7 +130,7 @@ class LogSource:
 
     def __init__(self, reader: LogReader) -> None:
         self._reader = reader
-        self._since_checkpoint = 0
+        self._since_checkpoint = 1
 
     def recover(self) -> Iterator[ReceivedInstance]:
         """Read what the segments hold."""

@@ -67,6 +67,7 @@ class ListenerProcesses:
         self._hear, self._tell = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._tell.setblocking(False)
         self._keeper = 0
+        self._stopped = False
         self.log = AssociationLog(reception.counters)
 
     def fork(self) -> None:
@@ -116,8 +117,10 @@ class ListenerProcesses:
 
     def stop(self) -> None:
         """End all of them: in order, and what is left after the time at once."""
-        with suppress(OSError):
-            os.write(self._life_writer, b"s")
+        if self._stopped:
+            return
+        self._stopped = True
+        os.write(self._life_writer, b"s")
         deadline = time.monotonic() + self._stop_within_s + 2 * _GRACE_S
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -144,7 +147,7 @@ class ListenerProcesses:
         with suppress(OSError):
             self._tell.send(message)
 
-    # -- in the keeper -------------------------------------------------------------------
+    # -- in the keeper ---------------------------------------------------------------
 
     def _keep(self) -> None:
         """Fork listeners and those that follow them, until the node ends."""
@@ -180,7 +183,7 @@ class ListenerProcesses:
             _run_and_exit(lambda: self._listen(owner))
         return process_id
 
-    # -- in a listener -------------------------------------------------------------------
+    # -- in a listener ---------------------------------------------------------------
 
     def _listen(self, owner: int) -> None:
         signal.set_wakeup_fd(-1)

@@ -91,9 +91,11 @@ def run_node(
         If one of its threads crashed; whoever supervises the process starts it again.
     """
     check_sources(settings.sources)
-    with nullcontext(held) if held is not None else receiving(settings) as ours:
-        with closing(open_database(settings)) as database:
-            _run(settings, ours, database, active_models, stop, ready)
+    with (
+        nullcontext(held) if held is not None else receiving(settings) as ours,
+        closing(open_database(settings)) as database,
+    ):
+        _run(settings, ours, database, active_models, stop, ready)
 
 
 def _run(

@@ -18,10 +18,10 @@ from dicom_node.reception import make_reception
 from dicom_node.statuses import StorageAnswer
 from tests.data_sets import Sample
 
+Order = Literal["log", "file"]
 
-def settings_for(
-    data_dir: Path, *, order: Literal["log", "file"] = "log", **node: object
-) -> Settings:
+
+def settings_for(data_dir: Path, *, order: Order = "log", **node: object) -> Settings:
     """Settings of a node that a test may starve and hurry."""
     return Settings(
         data_dir=data_dir,
@@ -105,6 +105,14 @@ class Receiving:
         """What lies in the inbox."""
         return sorted(self.inbox.path.iterdir())
 
+    def kept(self) -> list[str]:
+        """SOP Instance UIDs of what is durable and was not asked for before."""
+        return [
+            arrival.instance.sop_instance_uid
+            for source in self.sources
+            for arrival in source.arrived(1000)
+        ]
+
     def nothing_waits(self) -> bool:
         """Whether the index knows everything that is durable."""
         return not self.inbox_files() and not self.reception.known.claims
@@ -116,6 +124,8 @@ def receiving(settings: Settings, *, writing: bool = True) -> Iterator[Receiving
     parts = Receiving(settings)
     if writing:
         parts.start()
+    else:
+        parts.recover()
     try:
         yield parts
     finally:

@@ -124,14 +124,14 @@ class StoreSettings(Section):
         "log",
         description="How an instance becomes durable before Success: `log` appends it "
         "to a segment of a recycled log and syncs once, files and rows follow; `file` "
-        "writes and syncs a file and its folder. Both promise the same; the log answers "
-        "about twice as fast and writes small instances twice.",
+        "writes and syncs a file and its folder. Both promise the same; the log "
+        "answers about twice as fast and writes small instances twice.",
     )
     log_bytes: int = Field(
         2**30,
         ge=64 * 2**20,
-        description="Largest size of the log. When it is full, instances take the order "
-        "`file` until the index has caught up.",
+        description="Largest size of the log. When it is full, instances take the "
+        "order `file` until the index has caught up.",
         json_schema_extra=unit("bytes"),
     )
     index_delay_s: Seconds = Field(

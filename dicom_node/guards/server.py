@@ -37,7 +37,7 @@ class GuardedServer(ThreadedAssociationServer):
         self,
         *arguments: Any,
         listening: socket.socket,
-        on_glance: Callable[[], None],
+        on_glance: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         self._listening = listening
@@ -54,7 +54,8 @@ class GuardedServer(ThreadedAssociationServer):
     def service_actions(self) -> None:
         """Do what is to be done now and then."""
         super().service_actions()
-        self._on_glance()
+        if self._on_glance is not None:
+            self._on_glance()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; answers leave at once instead of waiting for more."""

@@ -32,8 +32,10 @@ from dicom_node.segment_log.segments import (
 
 __all__ = ["LogReader", "Logged"]
 
-# Fewer free segments than this, and one more is made if there may be more.
+# Fewer free segments than this, and one more is made if there may be more; in a pause,
+# enough for the next study or two.
 _WANTED_FREE = 2
+_WANTED_FREE_IN_A_PAUSE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class LogReader:
                     "log_header_damaged", name=self._files.path(number).name
                 )
             yield from self._recover_segment(number, header)
+        self.prepare(_WANTED_FREE)
 
     def arrived(self, limit: int) -> list[Logged]:
         """Return durable instances that were not returned before.
@@ -195,9 +198,11 @@ class LogReader:
         StoreFull, StoreUnavailable
             Nothing is lost then; a restart only reads more.
         """
+        self.recycle()
         self._sync()
         for number in self._table.with_state(SegmentState.OPEN):
             self._files.write_header(number, self._reading(number).consumed())
+        self.prepare(_WANTED_FREE_IN_A_PAUSE)
 
     def scrub(self) -> None:
         """Overwrite everything that is done with, so that nothing is left of it.
@@ -207,7 +212,6 @@ class LogReader:
         StoreFull, StoreUnavailable
             Something may be left then; ask again.
         """
-        self.recycle()
         self.checkpoint()
         for number in self._table.with_state(SegmentState.OPEN):
             self._zero(number, self._reading(number).consumed().consumed_to)

@@ -190,7 +190,7 @@ class SegmentFiles:
         return Header(generation, consumed_to, consumed)
 
     def write_header(self, number: int, header: Header) -> None:
-        """Write a header, durably. It lies in one sector, so it is there or it is not."""
+        """Write a header, durably: it lies in one sector and is never half there."""
         descriptor = self.descriptor(number)
         with storage_errors():
             os.pwrite(descriptor, encode_header(header)[: _FIELDS.size + _CRC.size], 0)

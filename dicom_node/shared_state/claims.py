@@ -96,7 +96,7 @@ class Claims:
         self._words[slot * _SLOT_WORDS + _IN_HAND] += 1
 
     def keep(self, slot: int, key: int) -> None:
-        """Mark a claim as durable. Needs no lock: whoever else deletes it has indexed it.
+        """Mark a claim as durable. It needs no lock: only the index deletes it.
 
         The index may have been quicker; then the slot is another's or empty.
         """

@@ -7,7 +7,7 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Named numbers, one set an owner, so that counting needs no lock between processes.
+    """Named numbers, one set an owner: counting needs no lock between processes.
 
     Parameters
     ----------

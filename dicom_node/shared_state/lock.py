@@ -1,6 +1,7 @@
 """A lock between threads and processes that a killed holder cannot keep."""
 
 import fcntl
+import os
 import tempfile
 import threading
 from types import TracebackType
@@ -18,8 +19,8 @@ class SharedLock:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as we do
-        self._descriptor = self._file.fileno()
+        self._descriptor, name = tempfile.mkstemp()
+        os.unlink(name)  # noqa: PTH108 - a name without a path of ours
         self._threads = threading.Lock()
 
     def __enter__(self) -> None:
@@ -43,4 +44,4 @@ class SharedLock:
 
     def close(self) -> None:
         """Give the descriptor back; nobody may hold or want the lock any more."""
-        self._file.close()
+        os.close(self._descriptor)

@@ -25,6 +25,7 @@ from dicom_node.application_entity import ApplicationEntity
 from dicom_node.instance_store import InstanceStore
 from dicom_node.receiving import receiving
 from tests.data_sets import Sample
+from tests.receiving import Order, settings_for
 
 AE_TITLE = "SECONDREAD"
 REPOSITORY = Path(__file__).parents[2]
@@ -121,6 +122,16 @@ def store_bytes(
         if answer.ErrorComment:
             result.ErrorComment = answer.ErrorComment
     return result
+
+
+def rows_in(data_dir: Path) -> int:
+    """Count the instances that the index of a running node knows."""
+    database = open_database(settings_for(data_dir), migrate=False)
+    try:
+        with database.read() as connection:
+            return len(connection.execute(select(instance.c.id)).all())
+    finally:
+        database.close()
 
 
 def send_all(port: int, *samples: Sample) -> list[int]:
@@ -236,9 +247,16 @@ class RawPeer:
 class NodeProcess:
     """A node in a process of its own, which a test may kill."""
 
-    def __init__(self, data_dir: Path, *, faults: str = "") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        order: Order = "log",
+        listeners: int = 0,
+        faults: str = "",
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(data_dir)],
+            [sys.executable, __file__, str(data_dir), order, str(listeners)],
             cwd=REPOSITORY,
             env={**os.environ, "FAULTS": faults, "PYTHONPATH": str(REPOSITORY)},
             stdout=subprocess.PIPE,
@@ -269,9 +287,12 @@ class NodeProcess:
 
 
 def _main() -> None:
-    from tests.receiving import settings_for
-
-    settings = settings_for(Path(sys.argv[1]))
+    folder, order, listeners = sys.argv[1:]
+    settings = settings_for(
+        Path(folder),
+        order=order,  # type: ignore[arg-type]
+        listeners=int(listeners),
+    )
     configure_logging(settings.log, "node")  # to standard error
     with receiving(settings) as held:
         database = open_database(settings)

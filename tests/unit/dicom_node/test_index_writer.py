@@ -15,11 +15,11 @@ from dicom_node.inbox import Inbox
 from dicom_node.reconcile import reconcile
 from dicom_node.statuses import StorageOutcome
 from tests.data_sets import INSTANCE, Sample
-from tests.receiving import Receiving, eventually, receiving, settings_for
+from tests.receiving import eventually, receiving, settings_for
 
 
 def test_a_restart_takes_up_what_the_index_does_not_know(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     with receiving(settings, writing=False) as before:
         before.receive(Sample())
 
@@ -29,7 +29,7 @@ def test_a_restart_takes_up_what_the_index_does_not_know(tmp_path: Path) -> None
 
 
 def test_a_restart_keeps_peer_and_time_of_reception(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     with receiving(settings, writing=False) as before:
         before.receive(Sample())
 
@@ -45,14 +45,11 @@ def test_a_restart_keeps_peer_and_time_of_reception(tmp_path: Path) -> None:
 def test_after_a_restart_a_resend_is_a_duplicate_before_the_index_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     with receiving(settings, writing=False) as before:
         before.receive(Sample())
 
     with receiving(settings, writing=False) as after:
-        monkeypatch.setattr(after.writer._thread, "start", lambda: None)
-        after.writer.start()
-
         answer = after.receive(Sample())
 
         assert answer.outcome is StorageOutcome.DUPLICATE
@@ -61,7 +58,7 @@ def test_after_a_restart_a_resend_is_a_duplicate_before_the_index_knows(
 def test_a_kill_after_the_commit_changes_nothing_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     with receiving(settings) as before:
         monkeypatch.setattr(before.inbox, "remove", lambda _paths: None)
         before.receive(Sample())
@@ -84,7 +81,7 @@ def test_an_entry_that_comes_alone_and_cannot_be_written_holds_up_nobody(
         return real(connection, batch)
 
     monkeypatch.setattr(module, "record_instances", record)
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         node.receive(Sample(sop_instance_uid="1.2.1"))
         time.sleep(0.1)
         node.receive(Sample(sop_instance_uid="1.2.2"))
@@ -94,7 +91,7 @@ def test_an_entry_that_comes_alone_and_cannot_be_written_holds_up_nobody(
 
 
 def test_receiving_goes_on_while_the_database_is_locked(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         with node.database.engine.connect() as holder:
             holder.exec_driver_sql("SELECT 1")
             statuses = [
@@ -110,7 +107,7 @@ def test_receiving_goes_on_while_the_database_is_locked(tmp_path: Path) -> None:
 
 
 def test_a_result_of_ours_that_comes_back_is_known_as_such(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         own = Sample(sop_instance_uid="1.2.1", manufacturer="secondread", modality="SR")
         phantom = Sample(sop_instance_uid="1.2.2", manufacturer="secondread")
         node.receive(own)
@@ -123,7 +120,7 @@ def test_a_result_of_ours_that_comes_back_is_known_as_such(tmp_path: Path) -> No
 def test_of_two_contents_found_in_the_inbox_the_first_received_stays(
     tmp_path: Path,
 ) -> None:
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     first, second = Sample(), Sample(pixels=b"\1\2")
     inbox = Inbox(tmp_path)
     for age, sample in ((10, second), (20, first)):
@@ -140,7 +137,7 @@ def test_of_two_contents_found_in_the_inbox_the_first_received_stays(
 
 
 def test_a_hook_that_fails_does_not_stop_the_writer(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         node.writer._on_indexed = lambda _uid: 1 / 0  # type: ignore[assignment]
         node.receive(Sample(sop_instance_uid="1.2.1"))
         node.receive(Sample(sop_instance_uid="1.2.2"))
@@ -161,7 +158,7 @@ def test_one_entry_that_cannot_be_written_does_not_hold_up_the_others(
 
     monkeypatch.setattr(module, "record_instances", record)
     monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.2)
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         for number in range(1, 4):
             node.receive(Sample(sop_instance_uid=f"1.2.{number}"))
 
@@ -171,7 +168,7 @@ def test_one_entry_that_cannot_be_written_does_not_hold_up_the_others(
 
 
 def test_unfinished_files_are_swept_and_acknowledged_ones_stay(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path), writing=False) as node:
+    with receiving(settings_for(tmp_path, order="file"), writing=False) as node:
         node.receive(Sample())
         (node.inbox.path / "x.part").write_bytes(b"half")
 
@@ -180,7 +177,7 @@ def test_unfinished_files_are_swept_and_acknowledged_ones_stay(tmp_path: Path) -
 
 
 def test_a_damaged_inbox_file_stays_in_sight_and_stops_nothing(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path), writing=False) as node:
+    with receiving(settings_for(tmp_path, order="file"), writing=False) as node:
         damaged = node.inbox.path / f"{'0' * 64}-00000000.dcm"
         damaged.write_bytes(b"nothing")
         node.receive(Sample())
@@ -190,7 +187,7 @@ def test_a_damaged_inbox_file_stays_in_sight_and_stops_nothing(tmp_path: Path) -
 
 
 def test_an_object_without_a_row_is_adopted(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         node.receive(Sample())
         assert eventually(lambda: bool(node.rows()))
         with node.database.write() as connection:
@@ -203,7 +200,7 @@ def test_an_object_without_a_row_is_adopted(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_file_is_told(tmp_path: Path) -> None:
-    with receiving(settings_for(tmp_path)) as node:
+    with receiving(settings_for(tmp_path, order="file")) as node:
         node.receive(Sample())
         assert eventually(lambda: bool(node.rows()))
         (sha256,) = node.rows().values()
@@ -213,11 +210,13 @@ def test_a_row_without_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_an_object_in_conflict_with_the_index_is_removed(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     with receiving(settings) as node:
         node.receive(Sample())
         assert eventually(lambda: bool(node.rows()))
-    with receiving(settings_for(tmp_path / "other"), writing=False) as other:
+    with receiving(
+        settings_for(tmp_path / "other", order="file"), writing=False
+    ) as other:
         other.receive(Sample(pixels=b"\1\1"))
         (entry,) = other.inbox.entries()
 
@@ -232,20 +231,18 @@ def test_an_object_in_conflict_with_the_index_is_removed(tmp_path: Path) -> None
 
 def test_ten_thousand_files_are_taken_up_quickly(tmp_path: Path) -> None:
     # Three hundred here: the promise is per file, and a slow machine gets a margin.
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, order="file")
     with receiving(settings, writing=False) as before:
         for number in range(300):
             part = before.inbox.open(Sample(sop_instance_uid=f"1.2.{number}").meta)
             part._durable = False
             part.write(Sample(sop_instance_uid=f"1.2.{number}").data_set)
             part.keep()
-    after = Receiving(settings)
     began = time.monotonic()
 
-    count = after.writer.start()
-
-    duration = time.monotonic() - began
-    assert after.writer.stop(30)
-    assert len(after.rows()) == count == 300
-    after.database.close()
+    with receiving(settings, writing=False) as after:
+        duration = time.monotonic() - began
+        assert len(after.reception.known.claims) == 300
+        after.writer.start()
+        assert eventually(lambda: len(after.rows()) == 300)
     assert duration < 2.0
