@@ -14,6 +14,7 @@ COPY core core
 COPY dicom_node dicom_node
 COPY worker worker
 COPY models models
+COPY review review
 COPY cli cli
 RUN pip install --no-cache-dir --no-deps .
 

@@ -18,6 +18,7 @@ from cli import (
     licences,
     models,
     network,
+    review,
     rules,
     service,
     show,
@@ -82,6 +83,7 @@ app.command(rich_help_panel=_LOOK)(show.show)
 app.command(rich_help_panel=_LOOK)(jobs.jobs)
 app.command(rich_help_panel=_LOOK)(jobs.retry)
 app.command(rich_help_panel=_LOOK)(jobs.dismiss)
+app.add_typer(review.app, name="review", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_LOOK)(studies.forget)
 app.command(rich_help_panel=_NETWORK)(network.send)
 app.command(rich_help_panel=_NETWORK)(network.echo)

@@ -16,6 +16,10 @@
     |   +-- BrokerUnavailable    the queue's broker does not answer
     |   +-- DestinationRefused   a peer answered and said no, for good
     |   +-- DestinationUnavailable  a peer did not answer, or said "later"
+    +-- ReaderError        whoever assesses a result has to act
+    |   +-- InvalidAssessment    an assessment that says nothing or contradicts itself
+    |   +-- AlreadyAssessed      somebody else decided first; nothing was overwritten
+    |   +-- TooLate              the document has left; decide anew instead
     +-- ModelError         a model package must be repaired
     |   +-- InvalidBundle        the package does not pass its own checks
     |   +-- ModelOutputInvalid   the network returned something that is no probability
@@ -28,12 +32,14 @@ each, next to the protocol, never where it is raised.
 """
 
 __all__ = [
+    "AlreadyAssessed",
     "BrokerUnavailable",
     "ConflictingInstance",
     "DestinationRefused",
     "DestinationUnavailable",
     "IllegalTransition",
     "InternalError",
+    "InvalidAssessment",
     "InvalidBundle",
     "InvalidInstance",
     "InvalidReport",
@@ -43,10 +49,12 @@ __all__ = [
     "ModelError",
     "ModelOutputInvalid",
     "OperatorError",
+    "ReaderError",
     "SecondreadError",
     "SenderError",
     "StoreFull",
     "StoreUnavailable",
+    "TooLate",
     "UnsupportedImage",
 ]
 
@@ -117,6 +125,22 @@ class DestinationRefused(OperatorError):
 
 class DestinationUnavailable(OperatorError):
     """A destination did not answer, or answered that it may accept later."""
+
+
+class ReaderError(SecondreadError):
+    """Whoever assesses a result has to act."""
+
+
+class InvalidAssessment(ReaderError):
+    """An assessment that says nothing, contradicts itself, or has no result."""
+
+
+class AlreadyAssessed(ReaderError):
+    """Somebody else decided first; the first decision stands."""
+
+
+class TooLate(ReaderError):
+    """The time for taking a decision back is over."""
 
 
 class ModelError(SecondreadError):

@@ -1,9 +1,10 @@
 """Named places where a test may kill, stop or fail this process.
 
 `fault("scp.before_ack")` does nothing, unless the environment asks for it with
-`FAULTS=name:action[:nth]` (several separated by commas), where action is `kill`
-(this process), `killall` (with every process of its group), `stop`, `raise`, `enospc`
-or `sleep=SECONDS` and nth is the visit that counts (default 1). So the promises about crashes are tested with real processes, at exact places.
+`FAULTS=name:action[:nth]` (several separated by commas), where action is `kill` (this
+process), `killall` (with every process of its group), `stop`, `raise`, `enospc` or
+`sleep=SECONDS` and nth is the visit that counts (default 1). So the promises about
+crashes are tested with real processes, at exact places.
 """
 
 import errno

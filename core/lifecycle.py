@@ -12,11 +12,14 @@ from typing import TypeVar
 from core.errors import IllegalTransition
 
 __all__ = [
+    "ASSESSMENT_TRANSITIONS",
     "DELIVERY_TRANSITIONS",
     "FAILURE_REPORT_CLAIMED",
     "FAILURE_REPORT_LOST",
     "JOB_TRANSITIONS",
     "STUDY_TRANSITIONS",
+    "AssessmentEvent",
+    "AssessmentState",
     "DeliveryEvent",
     "DeliveryState",
     "FailureReport",
@@ -71,6 +74,8 @@ class JobEvent(StrEnum):
 class DeliveryState(StrEnum):
     """How far one report has come on its way to one destination."""
 
+    HELD = "held"
+    """Leaves only after a reader's decision (`review.hold`)."""
     WAITING = "waiting"
     SENDING = "sending"
     DELIVERED = "delivered"
@@ -87,6 +92,32 @@ class DeliveryEvent(StrEnum):
     FAIL = "fail"
     RETRY = "retry"
     GIVE_UP = "give up"
+    RELEASE = "release"
+    HOLD = "hold"
+    """The decision that released it was taken back."""
+
+
+class AssessmentState(StrEnum):
+    """How far a decision on a result is from being the last word.
+
+    That it reached a destination is the delivery's state, not a second one here.
+    """
+
+    DECIDED = "decided"
+    """Its document is stored and due when the time for taking it back is over."""
+    UNDONE = "undone"
+    """Taken back before anything left; the row stays, its document is gone."""
+    SUPERSEDED = "superseded"
+    """Somebody decided anew; the newer document names this one as predecessor."""
+
+
+class AssessmentEvent(StrEnum):
+    """What happens to a decision."""
+
+    UNDO = "undo"
+    SUPERSEDE = "supersede"
+    RESTORE = "restore"
+    """The newer decision was taken back."""
 
 
 class FailureReport(StrEnum):
@@ -135,6 +166,9 @@ JOB_TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState] = {
 }
 
 DELIVERY_TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
+    (DeliveryState.HELD, DeliveryEvent.RELEASE): DeliveryState.WAITING,
+    (DeliveryState.HELD, DeliveryEvent.GIVE_UP): DeliveryState.GIVEN_UP,
+    (DeliveryState.WAITING, DeliveryEvent.HOLD): DeliveryState.HELD,
     (DeliveryState.WAITING, DeliveryEvent.START): DeliveryState.SENDING,
     (DeliveryState.WAITING, DeliveryEvent.GIVE_UP): DeliveryState.GIVEN_UP,
     (DeliveryState.SENDING, DeliveryEvent.ACCEPTED): DeliveryState.DELIVERED,
@@ -143,6 +177,14 @@ DELIVERY_TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryState
     (DeliveryState.FAILED, DeliveryEvent.RETRY): DeliveryState.WAITING,
     (DeliveryState.FAILED, DeliveryEvent.GIVE_UP): DeliveryState.GIVEN_UP,
     (DeliveryState.GIVEN_UP, DeliveryEvent.RETRY): DeliveryState.WAITING,
+}
+
+ASSESSMENT_TRANSITIONS: Mapping[
+    tuple[AssessmentState, AssessmentEvent], AssessmentState
+] = {
+    (AssessmentState.DECIDED, AssessmentEvent.UNDO): AssessmentState.UNDONE,
+    (AssessmentState.DECIDED, AssessmentEvent.SUPERSEDE): AssessmentState.SUPERSEDED,
+    (AssessmentState.SUPERSEDED, AssessmentEvent.RESTORE): AssessmentState.DECIDED,
 }
 
 

@@ -4,14 +4,18 @@ A result's UID is a function of what it is the result of, so that any retry, on 
 worker, writes the same object again instead of a second one.
 """
 
+import hashlib
 import re
 import uuid
+from pathlib import Path
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
     "IMPLEMENTATION_VERSION_NAME",
     "derived_uid",
+    "installation_uid",
     "is_valid_uid",
+    "uid_hash",
 ]
 
 # PS3.5 9.1: components of digits without leading zeros, 64 characters at most.
@@ -48,5 +52,26 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
+def uid_hash(uid: str) -> int:
+    """Return the 64 bits by which a UID stands in the index, as a signed number.
+
+    Two UIDs may have the same; whoever looks up compares the whole UID.
+    """
+    digest = hashlib.blake2b(uid.encode("ascii"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 IMPLEMENTATION_CLASS_UID = derived_uid("implementation class", "secondread")
 IMPLEMENTATION_VERSION_NAME = "SECONDREAD_0"
+
+
+def installation_uid(data_dir: Path) -> str:
+    """Return this installation's UID as a device, made once and kept (TID 1004)."""
+    path = data_dir / "installation-uid"
+    fresh = derived_uid("installation", uuid.uuid4().hex)
+    try:
+        with path.open("x", encoding="ascii") as file:
+            file.write(fresh)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    return fresh

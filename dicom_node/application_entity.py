@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.database.engine import Database
-from core.errors import SecondreadError
+from core.database.shelves import shelves_from
+from core.errors import StoreUnavailable
 from core.log import get_log
 from core.settings import Settings
 from dicom_node.association_log import ReceiveCounts
-from dicom_node.index_look_up import fill_filter, instance_count, look_up_with
+from dicom_node.index_look_up import look_up_with
 from dicom_node.index_writer import IndexWriter
 from dicom_node.instance_store import InstanceStore
 from dicom_node.listener import Listener
@@ -21,7 +22,8 @@ from dicom_node.reconcile import reconcile
 __all__ = ["ApplicationEntity", "NodeStatus"]
 
 # So many UIDs are read before anybody may send; more are read beside receiving.
-_FILL_AT_ONCE = 200_000
+_LOAD_AT_ONCE = 200_000
+_LOAD_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class ApplicationEntity:
             on_indexed=on_indexed,
             delay_s=settings.store.index_delay_s,
         )
+        self._stopping = threading.Event()
+        self._loading: threading.Thread | None = None
         self._listener: Listener | None = None
         if receiving.processes is not None:
             self.log = receiving.processes.log
@@ -103,11 +107,10 @@ class ApplicationEntity:
         began = time.monotonic()
         recovered = self._writer.recover()
         reconcile(self._database, self._store, passing=recovered)
-        self._fill_filter()
+        self._load_filter()
         self._writer.start()
         if self._listener is not None:
-            assert self._receiving.own_socket is not None
-            self._listener.start([self._receiving.own_socket])
+            self._listener.start(self._receiving.own_ports)
         elif self._receiving.processes is not None:
             self._receiving.processes.accept()
         get_log().info(
@@ -131,7 +134,15 @@ class ApplicationEntity:
             self._listener.stop(timeout_s)
         elif self._receiving.processes is not None:
             self._receiving.processes.stop()
+        self._stopping.set()
         self._writer.stop(timeout_s)
+        if self._loading is not None:
+            self._loading.join(0.5)
+
+    @property
+    def tls_port(self) -> int:
+        """The TLS port; 0 if there is none."""
+        return self._receiving.tls_port
 
     def alive(self) -> bool:
         """Tell whether somebody listens."""
@@ -151,17 +162,22 @@ class ApplicationEntity:
             counts=self.log.counts(),
         )
 
-    def _fill_filter(self) -> None:
-        if instance_count(self._database) <= _FILL_AT_ONCE:
-            fill_filter(self._database, self._known.in_index)
+    def _load_filter(self) -> None:
+        with self._database.read() as connection:
+            known = sum(shelf.filled for shelf in shelves_from(connection, 0))
+        if known <= _LOAD_AT_ONCE:
+            self._known.uids.load(self._database)
             return
-        threading.Thread(
-            target=self._fill_slowly, name="known-filter", daemon=True
-        ).start()
+        self._loading = threading.Thread(
+            target=self._load_slowly, name="uid-filter", daemon=True
+        )
+        self._loading.start()
 
-    def _fill_slowly(self) -> None:
-        try:
-            fill_filter(self._database, self._known.in_index)
-        except SecondreadError as error:
-            # Each instance is looked up in the index then, which is right and slower.
-            get_log().warning("filter_incomplete", error=str(error))
+    def _load_slowly(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._known.uids.load(self._database, self._stopping.is_set)
+                return
+            except StoreUnavailable as error:
+                get_log().warning("index_unreadable", error=str(error))
+                self._stopping.wait(_LOAD_AGAIN_S)

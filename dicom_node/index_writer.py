@@ -245,6 +245,7 @@ class IndexWriter:
                     else one.instance
                     for one in kept
                 ],
+                uids=self._known.uids,
             )
             for one in batch:
                 if one.kept_sha256:

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from core.database.uid_filter import UidFilter
 from core.errors import ConflictingInstance, StoreUnavailable
 from core.log import get_log
 from core.received import KnownInstance
-from dicom_node.shared_state import Claims, KnownFilter, SharedLock
-from dicom_node.shared_state.known_filter import key_of
+from core.uids import uid_hash
+from dicom_node.shared_state import Claims, SharedLock
 
 __all__ = ["Claim", "ConflictWith", "KnownContent", "OnTheirWay"]
 
@@ -41,12 +42,14 @@ class OnTheirWay:
     """What the listeners and the index writer of one node share."""
 
     lock: SharedLock
+    filter_proves: bool = True
+    """Whether nobody else writes to the index, so that the filter knows all of it."""
     claims: Claims = field(default_factory=Claims)
-    in_index: KnownFilter = field(default_factory=KnownFilter)
+    uids: UidFilter = field(default_factory=UidFilter)
 
     def found(self, sop_instance_uid: str, content: KnownInstance) -> None:
         """Note durable content that a restart found and the index may not know."""
-        key = key_of(sop_instance_uid)
+        key = _key(sop_instance_uid)
         with self.lock:
             if self.claims.find(key) is None:
                 slot = self.claims.add(
@@ -55,14 +58,14 @@ class OnTheirWay:
                 self.claims.keep(slot, key)
 
     def indexed(self, sop_instance_uids: Iterable[str]) -> None:
-        """Note that instances are in the index now."""
-        keys = [key_of(uid) for uid in sop_instance_uids]
-        for key in keys:
-            # First, so that there is no moment in which neither knows it.
-            self.in_index.add(key)
+        """Note that instances are in the index now, and so in the filter."""
         with self.lock:
-            for key in keys:
-                self.claims.remove(key)
+            for uid in sop_instance_uids:
+                self.claims.remove(_key(uid))
+
+    def certainly_new(self, sop_instance_uid: str) -> bool:
+        """Tell whether the index need not be asked."""
+        return self.filter_proves and not self.uids.may_hold(sop_instance_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,11 @@ class KnownContent:
         StoreUnavailable
             If too many instances wait for the index.
         """
-        key = key_of(sop_instance_uid)
-        unknown = self._shared.in_index.certainly_not
-        with self._shared.lock:
+        key = _key(sop_instance_uid)
+        shared = self._shared
+        with shared.lock:
             # Under the lock, because the index may take a claim over just now.
-            if self._shared.claims.find(key) is not None or unknown(key):
+            if shared.claims.find(key) or shared.certainly_new(sop_instance_uid):
                 return self._take(key, content)
         indexed = self._indexed(sop_instance_uid)
         if indexed is not None:
@@ -173,4 +176,8 @@ class KnownContent:
 
 
 def _syntax(content: KnownInstance) -> int:
-    return key_of(content.transfer_syntax_uid)
+    return _key(content.transfer_syntax_uid)
+
+
+def _key(uid: str) -> int:
+    return uid_hash(uid) & 0xFFFFFFFFFFFFFFFF

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from socket import socket
 from typing import Any
 
 from pynetdicom import AE, evt
@@ -21,7 +20,9 @@ from dicom_node.guards import (
     quiet_pynetdicom,
 )
 from dicom_node.guards.admission import AssociationRequest
+from dicom_node.ports import Listening
 from dicom_node.reception import Reception
+from dicom_node.tls import ServerTls
 
 __all__ = ["Listener"]
 
@@ -69,17 +70,20 @@ class Listener:
             ),
             on_ended=lambda one, outcome: self.log.ended(id(one), outcome),
         )
+        tls = self._settings.tls
+        self._tls = None if tls.port is None else ServerTls(tls)
         self._servers: list[GuardedServer] = []
 
-    def start(self, sockets: Sequence[socket]) -> None:
+    def start(self, ports: Sequence[Listening]) -> None:
         """Accept associations from now on.
 
         Parameters
         ----------
-        sockets
+        ports
             Bound and listening; this listener closes them.
         """
-        for listening in sockets:
+        for port_of in ports:
+            listening = port_of.socket
             host, port = listening.getsockname()[:2]
             server: Any = self._entity().make_server(
                 (host, port),
@@ -94,6 +98,7 @@ class Listener:
                     on_glance=self._admission.forget_ended,
                 ),
             )
+            server.tls = self._tls if port_of.encrypted else None
             self._servers.append(server)
             server.serve_in_background()
 

@@ -24,6 +24,7 @@ from core.received import KnownInstance
 from core.settings import Settings
 from dicom_node.association_log import AssociationLog
 from dicom_node.listener import Listener
+from dicom_node.ports import Listening
 from dicom_node.reception import Reception
 
 __all__ = ["ListenerProcesses"]
@@ -44,8 +45,8 @@ class ListenerProcesses:
     ----------
     reception
         What they share.
-    sockets
-        One for each listener, or several: what each accepts from.
+    ports
+        For each listener, what it accepts from.
     stop_within_s
         How long open associations may take when the node stops, in seconds.
     """
@@ -53,12 +54,12 @@ class ListenerProcesses:
     def __init__(
         self,
         reception: Reception,
-        sockets: Sequence[Sequence[socket.socket]],
+        ports: Sequence[Sequence[Listening]],
         *,
         stop_within_s: float,
     ) -> None:
         self._reception = reception
-        self._sockets = sockets
+        self._ports = ports
         self._stop_within_s = stop_within_s
         # "Go" and "stop" are pipes that are polled and never read, so that one byte
         # reaches everybody.
@@ -79,9 +80,7 @@ class ListenerProcesses:
             os.close(self._go_writer)
             self._hear.close()
             _run_and_exit(self._keep)
-        for listening in self._sockets:
-            for one in listening:
-                one.close()
+        self._close_ports_but(None)
         self._tell.close()
 
     def accept(self) -> None:
@@ -97,7 +96,7 @@ class ListenerProcesses:
         ).start()
         os.write(self._go_writer, b"g")
         deadline = time.monotonic() + _READY_WITHIN_S
-        while self._reception.counters.total("listening") < len(self._sockets):
+        while self._reception.counters.total("listening") < len(self._ports):
             if time.monotonic() > deadline or not self.alive():
                 raise InternalError(
                     "the listeners did not start; the log says what ended them"
@@ -134,6 +133,12 @@ class ListenerProcesses:
             self._hear.shutdown(socket.SHUT_RDWR)
         self._hear.close()
 
+    def _close_ports_but(self, owner: int | None) -> None:
+        for other, ports in enumerate(self._ports):
+            if other != owner:
+                for port in ports:
+                    port.socket.close()
+
     def _listen_to_logs(self) -> None:
         with suppress(OSError):
             while message := self._hear.recv(_LONGEST_MESSAGE):
@@ -157,7 +162,7 @@ class ListenerProcesses:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         keeping = _Keeping(self._reception, self._fork_listener, self._send_to_node)
-        for owner in range(len(self._sockets)):
+        for owner in range(len(self._ports)):
             keeping.start(owner)
         poll = select.poll()
         poll.register(self._life_reader, select.POLLIN)
@@ -189,10 +194,7 @@ class ListenerProcesses:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _obey_only_the_node()
-        for other, sockets in enumerate(self._sockets):
-            if other != owner:
-                for one in sockets:
-                    one.close()
+        self._close_ports_but(owner)
         listener = Listener(
             self._reception,
             _look_up_in(self._reception.settings),
@@ -206,7 +208,7 @@ class ListenerProcesses:
         both.register(self._go_reader, select.POLLIN)
         if any(descriptor == self._life_reader for descriptor, _ in both.poll()):
             return
-        listener.start(self._sockets[owner])
+        listener.start(self._ports[owner])
         counters = self._reception.counters
         if not counters.of(owner, "listening"):
             counters.add(owner, "listening")

@@ -1,15 +1,27 @@
 """The sockets that listeners accept from: bound once, shared out by the kernel."""
 
 import socket
+from dataclasses import dataclass
 
 from core.errors import StoreUnavailable
 
-__all__ = ["listen_on"]
+__all__ = ["Listening", "listen_on"]
 
 _BACKLOG = 128
 
 
-def listen_on(address: str, port: int, count: int) -> list[socket.socket]:
+@dataclass(frozen=True)
+class Listening:
+    """A socket that takes connections."""
+
+    socket: socket.socket
+    encrypted: bool
+    """Whether who connects must speak TLS."""
+
+
+def listen_on(
+    address: str, port: int, count: int, *, setting: str = "node.port"
+) -> list[socket.socket]:
     """Bind sockets to one port, between which the kernel spreads connections.
 
     They stay open in the process that called this, so the connections that wait for a
@@ -21,6 +33,8 @@ def listen_on(address: str, port: int, count: int) -> list[socket.socket]:
         Where to listen; port 0 takes a free one.
     count
         How many sockets.
+    setting
+        What an operator changes to have another port.
 
     Raises
     ------
@@ -46,7 +60,7 @@ def listen_on(address: str, port: int, count: int) -> list[socket.socket]:
             one.close()
         raise StoreUnavailable(
             f"the DICOM port {port} of {address} cannot be bound "
-            f"({error.strerror}); is another node running? Change node.port"
+            f"({error.strerror}); is another node running? Change {setting}"
         ) from error
     return sockets
 

@@ -114,7 +114,7 @@ def make_reception(settings: Settings) -> Reception:
     return Reception(
         settings=settings,
         lock=lock,
-        known=OnTheirWay(lock),
+        known=OnTheirWay(lock, settings.database_url.startswith("sqlite")),
         places=Places(settings.node.maximum_associations),
         counters=Counters((*COUNTED, "listening"), listener_count(settings) + 1),
         doorbell=Doorbell(),

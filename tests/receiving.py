@@ -11,7 +11,7 @@ from sqlalchemy import select
 from core.database.engine import Database, open_database
 from core.database.schema import conflict, instance
 from core.settings import DatabaseSettings, NodeSettings, Settings, StoreSettings
-from dicom_node.index_look_up import fill_filter, look_up_with
+from dicom_node.index_look_up import look_up_with
 from dicom_node.index_writer import IndexWriter
 from dicom_node.instance_store import InstanceStore
 from dicom_node.reception import make_reception
@@ -67,7 +67,7 @@ class Receiving:
     def recover(self) -> None:
         """Do what a node does before anybody may send."""
         self.writer.recover()
-        fill_filter(self.database, self.reception.known.in_index)
+        self.reception.known.uids.load(self.database)
 
     def receive(self, sample: Sample, data: bytes | None = None) -> StorageAnswer:
         """Send an instance in two fragments."""

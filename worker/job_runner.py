@@ -10,9 +10,7 @@ import os
 import queue
 import socket
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from core.database import failure_reports, jobs, studies
 from core.database.engine import open_database
@@ -20,6 +18,7 @@ from core.database.jobs import Claim, JobRow
 from core.database.reports import NewReport, newest_report
 from core.domain import (
     AlgorithmIdentity,
+    Analysed,
     Failed,
     NotAnalysed,
     Reading,
@@ -30,7 +29,7 @@ from core.faults import fault
 from core.log import get_log
 from core.report_classes import report_classes, sop_class_uid_for
 from core.settings import Settings
-from core.uids import derived_uid
+from core.uids import installation_uid
 from dicom_node.instance_store import InstanceStore
 from worker.orders import (
     PredecessorOrder,
@@ -72,7 +71,7 @@ class JobRunner:
             settings.data_dir, durable=settings.store.durable_writes
         )
         self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._installation_uid = _installation_uid(settings.data_dir)
+        self._installation_uid = installation_uid(settings.data_dir)
         self._stop_at: float | None = None
         self._idle: queue.Queue[ReadingProcess] = queue.Queue()
         self._processes = [
@@ -175,7 +174,9 @@ class JobRunner:
         timings["report"] = round(time.monotonic() - started, 4)
         fault("worker.after_result_file")
         with self._database.write() as connection:
-            if not jobs.store_report(connection, held, documents, timings=timings):
+            if not jobs.store_report(
+                connection, held, documents, timings=timings, hold=self._holds(reading)
+            ):
                 raise LeaseLost("another worker has the job")
         get_log().info("job_reported", job_id=held.job_id, outcome=reading.outcome)
 
@@ -362,6 +363,12 @@ class JobRunner:
             return tuple(entry.name for entry in self._settings.destinations)
         return job.destinations
 
+    def _holds(self, reading: Reading) -> bool:
+        """Tell whether a report waits for a reader; only an answer can be assessed."""
+        return isinstance(reading, Analysed) and (
+            not {"*", reading.algorithm.name}.isdisjoint(self._settings.review.hold)
+        )
+
     def _readers_of(self, sop_class_uid: str, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(
             name
@@ -399,15 +406,3 @@ def _failure(job: JobRow) -> Failed:
         reason=job.reason or "unknown",
         explanation=job.explanation or "",
     )
-
-
-def _installation_uid(data_dir: Path) -> str:
-    """Return this installation's UID as a device, made once and kept (TID 1004)."""
-    path = data_dir / "installation-uid"
-    fresh = derived_uid("installation", uuid.uuid4().hex)
-    try:
-        with path.open("x", encoding="ascii") as file:
-            file.write(fresh)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    return fresh

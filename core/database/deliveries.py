@@ -21,8 +21,10 @@ __all__ = [
     "due",
     "failed",
     "give_up",
+    "hold",
     "interrupted",
     "postpone",
+    "release",
     "retry",
     "start",
     "waiting_destinations",
@@ -45,9 +47,29 @@ class DeliveryRow:
     last_answer: str | None
 
 
-def add(connection: Connection, report_id: int, destinations: Sequence[str]) -> None:
-    """Make a report due at each of `destinations`; a second time adds nothing."""
+def add(
+    connection: Connection,
+    report_id: int,
+    destinations: Sequence[str],
+    *,
+    due_at: float | None = None,
+    held: bool = False,
+) -> None:
+    """Make a report due at each of `destinations`; a second time adds nothing.
+
+    Parameters
+    ----------
+    connection
+        A writing transaction.
+    report_id, destinations
+        What goes where.
+    due_at
+        Seconds since 1970, UTC, before which it does not leave; None is now.
+    held
+        Whether it waits for `release`.
+    """
     now = time.time()
+    state = DeliveryState.HELD if held else DeliveryState.WAITING
     for name in destinations:
         try:
             with connection.begin_nested():
@@ -55,10 +77,10 @@ def add(connection: Connection, report_id: int, destinations: Sequence[str]) -> 
                     insert(delivery).values(
                         report_id=report_id,
                         destination=name,
-                        state=DeliveryState.WAITING.value,
+                        state=state.value,
                         attempts=0,
                         refusals=0,
-                        due_at=now,
+                        due_at=now if due_at is None else due_at,
                         created_at=now,
                     )
                 )
@@ -214,6 +236,16 @@ def give_up(connection: Connection, delivery_id: int) -> None:
         If the delivery is unknown or in another state.
     """
     _must_apply(connection, delivery_id, DeliveryEvent.GIVE_UP)
+
+
+def release(connection: Connection, delivery_id: int, *, due_at: float) -> bool:
+    """Let a held delivery leave at `due_at`."""
+    return _apply(connection, delivery_id, DeliveryEvent.RELEASE, due_at=due_at)
+
+
+def hold(connection: Connection, delivery_id: int) -> bool:
+    """Hold a released delivery again; False if it has left."""
+    return _apply(connection, delivery_id, DeliveryEvent.HOLD)
 
 
 def _delivery_row(mapping: Mapping[Any, Any]) -> DeliveryRow:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -142,10 +142,36 @@ def _migrate(engine: Engine) -> None:
                 f"the index has schema {current}, which is newer than this release "
                 f"({head}); install the release that wrote it"
             )
-        with engine.begin() as connection:
+        with engine.connect() as connection, _rows_left_alone(connection):
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except (SQLAlchemyError, OSError) as error:
         raise StoreUnavailable(
             f"the index {engine.url.render_as_string()} cannot be opened: {error}"
         ) from error
+
+
+@contextmanager
+def _rows_left_alone(connection: Connection) -> Iterator[None]:
+    """Run a migration in one transaction that removes no row behind our back.
+
+    SQLite cannot change a table: it is copied and the old one dropped, which would
+    empty every table that refers to it.
+    """
+    if connection.dialect.name != "sqlite":
+        with connection.begin():
+            yield
+        return
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        with connection.begin():
+            yield
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise StoreUnavailable(
+                    f"{len(broken)} rows of the index refer to rows that are not "
+                    f"there (first in table {broken[0][0]}); restore it from a backup"
+                )
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")

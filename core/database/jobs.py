@@ -284,6 +284,7 @@ def store_report(
     documents: Documents,
     *,
     timings: Mapping[str, float],
+    hold: bool = False,
 ) -> bool:
     """Finish a job: its report and the report's deliveries, in one transaction.
 
@@ -297,6 +298,8 @@ def store_report(
         The report in each SR class that is needed, with the destinations of each.
     timings
         Stage to seconds.
+    hold
+        Whether the report leaves only after a reader's decision.
 
     Returns
     -------
@@ -314,7 +317,7 @@ def store_report(
     )
     if not finished:
         return False
-    add_documents(connection, held.job, documents)
+    add_documents(connection, held.job, documents, hold=hold)
     _announce_next(connection, held.job.study_id, held.job.model)
     return True
 
@@ -415,11 +418,13 @@ def fail(
     return JobState.FAILED
 
 
-def add_documents(connection: Connection, row: JobRow, documents: Documents) -> None:
+def add_documents(
+    connection: Connection, row: JobRow, documents: Documents, *, hold: bool = False
+) -> None:
     """Keep a job's reports and make them due, in the caller's transaction."""
     for new, destinations in documents:
         report_id = add_report(connection, new)
-        deliveries.add(connection, report_id, destinations)
+        deliveries.add(connection, report_id, destinations, held=hold)
     kinds = ", ".join(sorted({new.document_kind for new, _ in documents}))
     events.record(
         connection, row.study_id, "report stored", job_id=row.id, detail=kinds

@@ -44,7 +44,9 @@ __all__ = [
     "study_lines",
 ]
 
-_OPEN_DELIVERIES = frozenset({DeliveryState.WAITING, DeliveryState.SENDING})
+_OPEN_DELIVERIES = frozenset(
+    {DeliveryState.HELD, DeliveryState.WAITING, DeliveryState.SENDING}
+)
 _STUDIES_AT_ONCE = 500
 """Below SQLite's limit on the number of values in one statement."""
 
@@ -302,6 +304,8 @@ def _waits_for(line: Row[tuple[object, ...]]) -> str:
 
 
 def _is_sent(line: Row[tuple[object, ...]]) -> str:
+    if line.state == DeliveryState.HELD:
+        return f"held for {line.destination} until a reader has decided"
     answer = f", last answer: {line.last_answer}" if line.last_answer else ""
     return f"delivery to {line.destination}, attempt {line.attempts}{answer}"
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert, select
 from core.database.schema import job, report
 
 __all__ = [
+    "MACHINE_KINDS",
     "NewReport",
     "ReportRow",
     "add_report",
@@ -15,6 +16,8 @@ __all__ = [
     "report_by_id",
     "reports_of_study",
 ]
+
+MACHINE_KINDS = ("reading", "failure")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class NewReport:
     study_id: int
     job_id: int
     document_kind: str
-    """`reading` or `failure`."""
+    """`reading`, `failure`, or a reader's `assessment 1`, `withdrawal 2`."""
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
@@ -80,6 +83,8 @@ def newest_report(
         .where(
             report.c.study_id == study_id,
             report.c.sop_class_uid == sop_class_uid,
+            # A machine's report succeeds a machine's, never a reader's assessment.
+            report.c.document_kind.in_(MACHINE_KINDS),
             job.c.model == model,
         )
         .order_by(report.c.id.desc())

@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "assessment",
+    "audit",
     "conflict",
     "content_set_instance",
     "delivery",
@@ -32,6 +34,7 @@ __all__ = [
     "outbox",
     "report",
     "series",
+    "shelf",
     "study",
 ]
 
@@ -97,16 +100,29 @@ instance = Table(
         nullable=False,
         index=True,
     ),
-    Column("sop_instance_uid", _UID, nullable=False, unique=True),
+    # Once in the table, and found by shelf and hash: see core.database.shelves.
+    Column("sop_instance_uid", _UID, nullable=False),
+    Column("shelf", Integer, nullable=False),
+    Column("uid_hash", BigInteger, nullable=False),
     Column("sop_class_uid", _UID, nullable=False),
     Column("transfer_syntax_uid", _UID, nullable=False),
     # Of the data set as the peer sent it; also its place in the store.
-    Column("sha256", _SHA256, nullable=False, index=True),
+    Column("sha256", _SHA256, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("is_image", Boolean, nullable=False),
     # A report of ours that came back: never a reason to read again.
     Column("own_result", Boolean, nullable=False, server_default=false()),
     Column("received_at", Double, nullable=False),
+    Index("ix_instance_shelf_uid_hash", "shelf", "uid_hash"),
+)
+
+# Instances in the order of arrival, so many to a shelf.
+shelf = Table(
+    "shelf",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # Rows that were put on it, forgotten ones too.
+    Column("filled", Integer, nullable=False),
 )
 
 conflict = Table(
@@ -229,4 +245,41 @@ event = Table(
     Column("name", String(64), nullable=False),
     Column("at", Double, nullable=False),
     Column("detail", Text),
+)
+
+assessment = Table(
+    "assessment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    # From 1 for each job. The unique pair is what keeps two readers apart: both would
+    # write the same next number, and only one of them can.
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("reader", String(64), nullable=False),
+    # core.assessment.Assessment as JSON.
+    Column("assessment", Text, nullable=False),
+    Column("decided_at", Double, nullable=False),
+    # Nothing of it leaves before.
+    Column("undo_until", Double, nullable=False),
+    UniqueConstraint("job_id", "number"),
+    Index("ix_assessment_study_id", "study_id"),
+)
+
+# Who looked at what and who did what. Rows are only ever added: triggers refuse the
+# rest. It outlives the study it speaks of, so it names it by UID.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("study_instance_uid", _UID),
+    Column("detail", String(200)),
+    Index("ix_audit_at", "at"),
+    Index("ix_audit_study_instance_uid", "study_instance_uid"),
 )

@@ -5,7 +5,7 @@ in the data directory, then the default. Unknown names are refused: a typing err
 setting must not look like the setting.
 """
 
-from core.settings.fields import Priority
+from core.settings.fields import Priority, code_of
 from core.settings.loading import (
     DATA_DIRECTORY_VARIABLE,
     SETTINGS_FILE_NAME,
@@ -22,9 +22,11 @@ from core.settings.sections import (
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 from core.settings.tree import Settings
@@ -42,11 +44,14 @@ __all__ = [
     "Priority",
     "QueueSettings",
     "ReportSettings",
+    "ReviewSettings",
     "RuleSettings",
     "Settings",
     "SourceSettings",
     "StoreSettings",
+    "TlsSettings",
     "WorkerSettings",
+    "code_of",
     "load_settings",
     "setting_origins",
 ]

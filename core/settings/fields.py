@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["AeTitle", "Port", "Priority", "Seconds", "Section", "unit"]
+from core.domain import Code
+
+__all__ = [
+    "AeTitle",
+    "CodeText",
+    "Port",
+    "Priority",
+    "Seconds",
+    "Section",
+    "code_of",
+    "unit",
+]
 
 
 def _ae_title(text: str) -> str:
@@ -20,7 +31,32 @@ def _ae_title(text: str) -> str:
     return stripped
 
 
+def code_of(text: str) -> Code:
+    """Read a coded concept from its text, `value^scheme^meaning`.
+
+    Raises
+    ------
+    ValueError
+        If a part is missing or too long (PS3.3 8.1 to 8.3).
+    """
+    parts = [part.strip() for part in text.split("^")]
+    limits = (16, 16, 64)
+    if len(parts) != 3 or not all(
+        0 < len(part) <= limit for part, limit in zip(parts, limits, strict=True)
+    ):
+        raise ValueError(
+            "a code is value^scheme^meaning with at most 16, 16 and 64 characters"
+        )
+    return Code(*parts)
+
+
+def _code_text(text: str) -> str:
+    code_of(text)
+    return text
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+CodeText = Annotated[str, AfterValidator(_code_text)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 

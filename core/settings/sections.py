@@ -5,7 +5,15 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from core.settings.fields import AeTitle, Port, Priority, Seconds, Section, unit
+from core.settings.fields import (
+    AeTitle,
+    CodeText,
+    Port,
+    Priority,
+    Seconds,
+    Section,
+    unit,
+)
 
 __all__ = [
     "AssemblySettings",
@@ -17,9 +25,11 @@ __all__ = [
     "NodeSettings",
     "QueueSettings",
     "ReportSettings",
+    "ReviewSettings",
     "RuleSettings",
     "SourceSettings",
     "StoreSettings",
+    "TlsSettings",
     "WorkerSettings",
 ]
 
@@ -108,6 +118,60 @@ class NodeSettings(Section):
         (),
         description="UIDs of further storage SOP classes to accept (a vendor's own).",
     )
+
+
+class TlsSettings(Section):
+    """DICOM over TLS: a port of its own beside the plain one."""
+
+    port: Port | None = Field(
+        None,
+        description="Port for TLS; 2762 is the registered one, 0 takes any free one "
+        "(tests). Unset: no TLS.",
+    )
+    only: bool = Field(
+        False,
+        description="Close the plain port (`node.port`), so that nothing is received "
+        "in clear.",
+    )
+    certificate_file: Path | None = Field(
+        None,
+        description="The node's certificate in PEM, then those that lead to its "
+        "authority. Read again when it changes.",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="Its key in PEM, without a password; only its owner may have "
+        "rights on the file (mode 600).",
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="Certificates in PEM of the authorities that vouch for those who "
+        "call.",
+    )
+    require_client_certificate: bool = Field(
+        True,
+        description="Whether callers must show a certificate, because an AE title is "
+        "no proof. Off: one is checked only if it is shown and `tls.ca_file` is set.",
+    )
+    handshake_timeout_s: Seconds = Field(
+        5.0,
+        description="Longest TLS handshake; a silent peer is closed after it.",
+        json_schema_extra=unit("seconds"),
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "TlsSettings":
+        if self.port is None:
+            if self.only:
+                raise ValueError("tls.only closes the plain port and needs `tls.port`")
+            return self
+        needed = {"certificate_file": self.certificate_file, "key_file": self.key_file}
+        if self.require_client_certificate:
+            needed["ca_file"] = self.ca_file
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(f"tls.port needs `tls.{'`, `tls.'.join(missing)}` as well")
+        return self
 
 
 class StoreSettings(Section):
@@ -281,6 +345,26 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
+    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+        "automatic",
+        description="What networks run in. `automatic`: the fastest on this machine "
+        "that gives the package's golden answers. One that is named and cannot serve a "
+        "package gives way to TensorFlow; `secondread models show` says why.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores that one network may use; 0 shares those of this machine "
+        "(or container) among the reading processes.",
+        json_schema_extra=unit("threads"),
+    )
+    models_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        description="Memory of all networks that a reading process keeps; the least "
+        "recently used go first. Measured as growth of the process; 0 is no limit.",
+        json_schema_extra=unit("bytes"),
+    )
     maximum_jobs_per_process: int = Field(
         200,
         ge=1,
@@ -372,6 +456,31 @@ class DestinationSettings(Section):
     bearer_token_file: Path | None = Field(
         None, description="File that holds a bearer token for STOW-RS."
     )
+    tls: bool = Field(
+        False,
+        description="Call a DICOM destination over TLS. For STOW-RS the url says it.",
+    )
+    tls_ca_file: Path | None = Field(
+        None,
+        description="Certificates in PEM of the authorities that may vouch for the "
+        "destination. Unset: those of this system.",
+    )
+    tls_certificate_file: Path | None = Field(
+        None,
+        description="Own certificate in PEM for destinations that ask for one; it may "
+        "be the node's.",
+    )
+    tls_key_file: Path | None = Field(
+        None, description="Its key in PEM, without a password, mode 600."
+    )
+    tls_check_server_name: bool = Field(
+        True,
+        description="Whether the destination's certificate must name its host. Off "
+        "only where certificates name no hosts, as those of some modalities.",
+    )
+    tls_server_name: str | None = Field(
+        None, description="Name to look for in the certificate; unset: the host."
+    )
     report_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = Field(
         "comprehensive-3d",
         description="SR class to send; the others are for archives that refuse "
@@ -382,6 +491,11 @@ class DestinationSettings(Section):
     def _has_an_address(self) -> "DestinationSettings":
         if self.kind == "stow" and not self.url:
             raise ValueError(f"destination {self.name!r} of kind stow needs `url`")
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError(
+                f"destination {self.name!r}: `tls_certificate_file` and `tls_key_file` "
+                "go together"
+            )
         return self
 
 
@@ -407,6 +521,74 @@ class RuleSettings(Section):
         description="Priority of the jobs; a STAT order raises it.",
     )
     enabled: bool = Field(True, description="False keeps a rule without using it.")
+
+
+def _own_code(value: str, meaning: str) -> str:
+    return f"{value}^99SECONDREAD^{meaning}"
+
+
+class ReviewSettings(Section):
+    """The radiologist's decision on a result."""
+
+    organization: str = Field(
+        "not stated",
+        min_length=1,
+        max_length=64,
+        description="Verifying Organization in the document of a decision.",
+    )
+    undo_window_s: float = Field(
+        10.0,
+        ge=0,
+        description="So long a decision can be taken back; its document leaves after.",
+        json_schema_extra=unit("seconds"),
+    )
+    hold: tuple[str, ...] = Field(
+        (),
+        description="Models (`*`: every one) whose report leaves only after a reader "
+        "accepted or amended it. Not analysed and failed leave at once.",
+    )
+    decision_concept: CodeText = Field(
+        _own_code("assessment", "AI result assessment"),
+        description="Concept name of the decision: value^scheme^meaning. IHE's own "
+        "codes were not available; a private scheme (99…) is described in the "
+        "document.",
+    )
+    accepted: CodeText = Field(
+        _own_code("accepted", "AI result accepted"), description="Code of a decision."
+    )
+    amended: CodeText = Field(
+        _own_code("amended", "AI result amended"), description="Code of a decision."
+    )
+    rejected: CodeText = Field(
+        _own_code("rejected", "AI result rejected"), description="Code of a decision."
+    )
+    reason_concept: CodeText = Field(
+        _own_code("reason", "Reason for assessment"),
+        description="Concept name of the reason.",
+    )
+    reasons: tuple[CodeText, ...] = Field(
+        (
+            _own_code("false-positive", "Finding is not there"),
+            _own_code("false-negative", "Finding was missed"),
+            _own_code("wrong-place", "Finding is somewhere else"),
+            _own_code("image-quality", "Image quality is not sufficient"),
+            _own_code("not-applicable", "Model is not made for this image"),
+            _own_code("wrong-patient", "Image is of another patient"),
+            _own_code("software-fault", "Result is a fault of the software"),
+        ),
+        description="Reasons that a reader can choose from.",
+    )
+    sites: tuple[CodeText, ...] = Field(
+        (
+            "39607008^SCT^Lung",
+            "45653009^SCT^Upper lobe of lung",
+            "72481006^SCT^Middle lobe of right lung",
+            "90572001^SCT^Lower lobe of lung",
+            "3120008^SCT^Pleura",
+            "816094009^SCT^Thorax",
+        ),
+        description="Finding sites that an amendment offers beside the model's own.",
+    )
 
 
 class LogSettings(Section):

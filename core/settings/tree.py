@@ -18,9 +18,11 @@ from core.settings.sections import (
     NodeSettings,
     QueueSettings,
     ReportSettings,
+    ReviewSettings,
     RuleSettings,
     SourceSettings,
     StoreSettings,
+    TlsSettings,
     WorkerSettings,
 )
 
@@ -55,6 +57,7 @@ class Settings(BaseSettings):
         description="Everything this installation keeps lies in this folder.",
     )
     node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     assembly: AssemblySettings = AssemblySettings()
@@ -64,6 +67,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
+    review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
     log: LogSettings = LogSettings()

@@ -10,6 +10,7 @@ from typing import Any
 from pynetdicom.transport import ThreadedAssociationServer
 
 from core.log import get_log
+from dicom_node.tls import ServerTls, words_for
 
 __all__ = ["GuardedServer"]
 
@@ -32,6 +33,8 @@ class GuardedServer(ThreadedAssociationServer):
     # associations, but each holds two threads.
     maximum_connections = 256
     maximum_connections_per_address = 128
+    tls: ServerTls | None = None
+    """How to greet who connects; None on a plain port. Set before it is served."""
 
     def __init__(
         self,
@@ -42,6 +45,8 @@ class GuardedServer(ThreadedAssociationServer):
     ) -> None:
         self._listening = listening
         self._on_glance = on_glance
+        self._greeting: Counter[str] = Counter()
+        self._greeting_lock = threading.Lock()
         super().__init__(*arguments, **options)
 
     def server_bind(self) -> None:
@@ -68,6 +73,8 @@ class GuardedServer(ThreadedAssociationServer):
         addresses = Counter(
             association.requestor.address for association in self.active_associations
         )
+        with self._greeting_lock:
+            addresses.update(self._greeting)
         room = (
             addresses.total() < self.maximum_connections
             and addresses[client_address[0]] < self.maximum_connections_per_address
@@ -79,6 +86,39 @@ class GuardedServer(ThreadedAssociationServer):
                 associations=addresses.total(),
             )
         return room
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread of its own; TLS is greeted there."""
+        if self.tls is not None:
+            self._count_greeting(client_address, 1)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            if self.tls is not None:
+                self._count_greeting(client_address, -1)
+            raise
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Make an association of a connection, once it is encrypted if it is to be."""
+        if self.tls is not None:
+            try:
+                request = self.tls.greet(request)
+            except OSError as error:
+                get_log().warning(
+                    "tls_refused",
+                    reason=words_for(error),
+                    peer_address=str(client_address[0]),
+                )
+                return
+            finally:
+                self._count_greeting(client_address, -1)
+        super().finish_request(request, client_address)
+
+    def _count_greeting(self, client_address: Any, change: int) -> None:
+        with self._greeting_lock:
+            self._greeting[client_address[0]] += change
+            if not self._greeting[client_address[0]]:
+                del self._greeting[client_address[0]]
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
         """Log that a connection could not be served, without its content."""

@@ -7,8 +7,7 @@ whoever dies with it.
 
 from dicom_node.shared_state.claims import Claims, Found
 from dicom_node.shared_state.counters import Counters
-from dicom_node.shared_state.known_filter import KnownFilter
 from dicom_node.shared_state.lock import SharedLock
 from dicom_node.shared_state.places import Places
 
-__all__ = ["Claims", "Counters", "Found", "KnownFilter", "Places", "SharedLock"]
+__all__ = ["Claims", "Counters", "Found", "Places", "SharedLock"]

@@ -31,6 +31,15 @@ COMMENT: Final = codes.DCM.Comment
 LANGUAGE_ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 DEVICE: Final = codes.DCM.Device
 
+PERSON: Final = codes.DCM.Person
+
+# A rejection note: TID 2010 and CID 7010.
+REJECTED_FOR_QUALITY: Final = codes.DCM.RejectedForQualityReasons
+REJECTED_FOR_SAFETY: Final = codes.DCM.RejectedForPatientSafetyReasons
+KEY_OBJECT_DESCRIPTION: Final = codes.DCM.KeyObjectDescription
+OBSERVER_TYPE: Final = codes.DCM.ObserverType
+PERSON_OBSERVER_NAME: Final = codes.DCM.PersonObserverName
+
 # A measurement group: TID 1501 and TID 1410.
 TRACKING_IDENTIFIER: Final = codes.DCM.TrackingIdentifier
 TRACKING_UNIQUE_IDENTIFIER: Final = codes.DCM.TrackingUniqueIdentifier

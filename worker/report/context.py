@@ -14,6 +14,7 @@ __all__ = [
     "COMPREHENSIVE_3D_SR",
     "COMPREHENSIVE_SR",
     "ENHANCED_SR",
+    "KEY_OBJECT_SELECTION",
     "STATUS_IDENTIFIER",
     "DeviceIdentity",
     "PredecessorReport",
@@ -23,6 +24,8 @@ __all__ = [
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 
 STATUS_IDENTIFIER = "analysis-status"
 """Tracking identifier of the group that says why there is no answer."""
@@ -71,8 +74,11 @@ class ReportContext:
     created_at: datetime
     """With its time zone; nothing here reads a clock."""
     series_number: int
-    document_kind: Literal["reading", "failure"] = "reading"
+    document_kind: Literal["reading", "failure", "assessment", "withdrawal"] = "reading"
     """A failure is its own object: a later success must not carry its UID."""
+    assessment_number: int = 0
+    """From 1 for a reader's documents, so that each decision is an object of its own;
+    0 for a machine's."""
     predecessor: PredecessorReport | None = None
     sop_class_uid: str = COMPREHENSIVE_3D_SR
     """The other two hold the same content, for archives that refuse this class."""
@@ -87,7 +93,19 @@ class ReportContext:
             raise InvalidReport(
                 "a report's time of creation has no time zone; pass an aware datetime"
             )
-        classes = (ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR)
+        by_reader = self.document_kind in ("assessment", "withdrawal")
+        if by_reader != (self.assessment_number > 0):
+            raise InvalidReport(
+                f"a document of kind {self.document_kind!r} has assessment number "
+                f"{self.assessment_number}; a reader's have one from 1, others none"
+            )
+        classes: tuple[str, ...] = (
+            ENHANCED_SR,
+            COMPREHENSIVE_SR,
+            COMPREHENSIVE_3D_SR,
+        )
+        if self.document_kind == "withdrawal":
+            classes = (KEY_OBJECT_SELECTION,)
         if self.sop_class_uid not in classes:
             raise InvalidReport(
                 f"SOP Class UID {self.sop_class_uid} cannot hold a report; "
@@ -116,7 +134,8 @@ class ReportContext:
 
     @property
     def _identity(self) -> tuple[str, ...]:
-        return (self.document_kind, self.sop_class_uid, *self.report_key)
+        number = (str(self.assessment_number),) if self.assessment_number else ()
+        return (self.document_kind, *number, self.sop_class_uid, *self.report_key)
 
     def tracking_uid(self, tracking_identifier: str) -> str:
         """Derive the UID under which a finding is followed from report to report.

@@ -26,6 +26,7 @@ from highdicom.sr import (
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DS
 
+from core import domain
 from core.domain import (
     AlgorithmIdentity,
     Analysed,
@@ -40,7 +41,14 @@ from core.errors import InvalidReport
 from worker.report import codes
 from worker.report.context import STATUS_IDENTIFIER, ReportContext
 
-__all__ = ["Group", "measurement_groups", "percentages"]
+__all__ = [
+    "Group",
+    "finding_sites",
+    "image_region",
+    "measurement_groups",
+    "percentages",
+    "source_image",
+]
 
 Group = (
     MeasurementsAndQualitativeEvaluations
@@ -116,9 +124,11 @@ def _groups_of(
             tracking_identifier=TrackingIdentifier(
                 context.region_tracking_uid(identifier), identifier
             ),
-            referenced_region=_image_region(region),
+            referenced_region=image_region(region),
             finding_type=codes.concept(finding.code),
-            finding_sites=_finding_sites(finding),
+            finding_sites=finding_sites(
+                finding.tracking_identifier, finding.site, finding.laterality
+            ),
             algorithm_id=_algorithm_identification(algorithm, finding),
         )
 
@@ -133,7 +143,9 @@ def _finding_group(
             context.tracking_uid(identifier), identifier
         ),
         finding_type=codes.concept(finding.code),
-        finding_sites=_finding_sites(finding),
+        finding_sites=finding_sites(
+            finding.tracking_identifier, finding.site, finding.laterality
+        ),
         algorithm_id=_algorithm_identification(algorithm, finding),
         measurements=[
             _percent(codes.PROBABILITY, shown, 100 * float(finding.probability)),
@@ -144,7 +156,7 @@ def _finding_group(
                 codes.concept(finding.code), codes.PRESENCE[finding.presence]
             )
         ],
-        source_images=[_source_image(image) for image in finding.images] or None,
+        source_images=[source_image(image) for image in finding.images] or None,
     )
 
 
@@ -167,7 +179,7 @@ def _status_group(
         qualitative_evaluations=[
             QualitativeEvaluation(codes.ANALYSIS_PERFORMED, status)
         ],
-        source_images=[_source_image(image) for image in images] or None,
+        source_images=[source_image(image) for image in images] or None,
     )
 
 
@@ -198,25 +210,35 @@ def _algorithm_identification(
     )
 
 
-def _finding_sites(finding: Finding) -> list[FindingSite] | None:
-    if finding.site is None:
-        if finding.laterality is not None:
+def finding_sites(
+    name: str, site: domain.Code | None, laterality: domain.Laterality | None
+) -> list[FindingSite] | None:
+    """State where finding `name` is; None where nobody says.
+
+    Raises
+    ------
+    InvalidReport
+        If there is a side and no site.
+    """
+    if site is None:
+        if laterality is not None:
             raise InvalidReport(
-                f"finding {finding.tracking_identifier!r} has a laterality and no "
-                "finding site; PS3.16 TID 1501 states a side of a site only"
+                f"finding {name!r} has a laterality and no finding site; PS3.16 TID "
+                "1501 states a side of a site only"
             )
         return None
-    side = None if finding.laterality is None else codes.LATERALITY[finding.laterality]
-    return [FindingSite(codes.concept(finding.site), laterality=side)]
+    side = None if laterality is None else codes.LATERALITY[laterality]
+    return [FindingSite(codes.concept(site), laterality=side)]
 
 
-def _source_image(image: ImageReference) -> SourceImageForMeasurementGroup:
+def source_image(image: ImageReference) -> SourceImageForMeasurementGroup:
+    """Refer to an image that a group rests on."""
     return SourceImageForMeasurementGroup(
         image.sop_class_uid, image.sop_instance_uid, _frames(image)
     )
 
 
-def _image_region(region: Region) -> ImageRegion:
+def image_region(region: Region) -> ImageRegion:
     """Draw an outline: a polyline whose last point is its first (PS3.3 C.18.6.1.2)."""
     if len(region.points) < 3:
         raise InvalidReport(

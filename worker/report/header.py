@@ -23,7 +23,12 @@ from worker.report.sources import (
     text_of,
 )
 
-__all__ = ["completion_flag", "completion_flag_description", "write_header"]
+__all__ = [
+    "completion_flag",
+    "completion_flag_description",
+    "long_string",
+    "write_header",
+]
 
 LONG_STRING = 64  # PS3.5 Table 6.2-1: characters of a value of LO
 
@@ -67,16 +72,16 @@ def completion_flag_description(reading: Reading) -> str | None:
         case Analysed():
             return None
         case Failed():
-            return _long_string(f"Analysis failed: {reading.reason}")
+            return long_string(f"Analysis failed: {reading.reason}")
         case _:
-            return _long_string(f"Not analysed: {reading.reason}")
+            return long_string(f"Not analysed: {reading.reason}")
 
 
 def _series(report: Dataset, reading: Reading, context: ReportContext) -> None:
     report.Modality = "SR"
     report.SeriesInstanceUID = context.series_instance_uid
     report.SeriesNumber = context.series_number
-    report.SeriesDescription = _long_string(
+    report.SeriesDescription = long_string(
         f"AI result, unverified: {reading.algorithm.name}"
     )
     report.ReferencedPerformedProcedureStepSequence = []
@@ -86,10 +91,10 @@ def _equipment(
     report: Dataset, reading: Reading, source: Dataset, context: ReportContext
 ) -> None:
     device = context.device
-    report.Manufacturer = _long_string(device.manufacturer)
-    report.ManufacturerModelName = _long_string(device.model_name)
-    report.DeviceSerialNumber = _long_string(device.serial_number)
-    report.SoftwareVersions = [_long_string(v) for v in device.software_versions]
+    report.Manufacturer = long_string(device.manufacturer)
+    report.ManufacturerModelName = long_string(device.model_name)
+    report.DeviceSerialNumber = long_string(device.serial_number)
+    report.SoftwareVersions = [long_string(v) for v in device.software_versions]
     contributors = []
     if text_of(source, "Manufacturer"):
         scanner = _contributor(codes.ACQUISITION_EQUIPMENT)
@@ -101,13 +106,13 @@ def _equipment(
         ):
             text = text_of(source, keyword)
             if text:
-                setattr(scanner, keyword, _long_string(text))
+                setattr(scanner, keyword, long_string(text))
         contributors.append(scanner)
     algorithm = reading.algorithm
     model = _contributor(codes.PROCESSING_EQUIPMENT)
-    model.Manufacturer = _long_string(algorithm.manufacturer)
-    model.ManufacturerModelName = _long_string(algorithm.name)
-    model.SoftwareVersions = _long_string(algorithm.version)
+    model.Manufacturer = long_string(algorithm.manufacturer)
+    model.ManufacturerModelName = long_string(algorithm.name)
+    model.SoftwareVersions = long_string(algorithm.version)
     report.ContributingEquipmentSequence = [*contributors, model]
 
 
@@ -190,6 +195,7 @@ def _references(
         report.ReferencedRequestSequence = requests
 
 
-def _long_string(text: str) -> str:
+def long_string(text: str) -> str:
+    """Fit a text into a value of LO."""
     # A backslash would separate values.
     return text.replace("\\", "/").strip()[:LONG_STRING].strip()

@@ -11,38 +11,26 @@ PS3.3 A.35.2, A.35.3, A.35.13 (SR IODs), C.17.1, C.17.2, C.12.1; PS3.16 TID 1500
 """
 
 from collections.abc import Sequence
-from io import BytesIO
 
-from highdicom.sr import (
-    CodedConcept,
-    ContainerContentItem,
-    ContentSequence,
-    DeviceObserverIdentifyingAttributes,
-    LanguageOfContentItemAndDescendants,
-    MeasurementReport,
-    ObservationContext,
-    ObserverContext,
-    RelationshipTypeValues,
-    TextContentItem,
-)
-from pydicom import Dataset, config, dcmwrite
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from highdicom.sr import ObservationContext
+from pydicom import Dataset, config
 
 from core.domain import Analysed, NotAnalysed, Reading
 from core.errors import InvalidReport
-from core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from worker.report import codes
 from worker.report.check import check_report
 from worker.report.context import ReportContext
+from worker.report.document import (
+    analysed_sources,
+    comment_items,
+    content_tree,
+    device_observer,
+    encoded,
+)
 from worker.report.groups import measurement_groups
 from worker.report.header import write_header
-from worker.report.library import image_library
 from worker.report.sources import check_sources, is_image, text_of
 
 __all__ = ["build_report"]
-
-_CONTAINS = RelationshipTypeValues.CONTAINS
 
 
 def build_report(
@@ -87,7 +75,7 @@ def build_report(
                 f"template: {error}"
             ) from error
         write_header(document, reading, sources, context)
-        data = _encoded(document)
+        data = encoded(document)
     check_report(data, reading, context)
     return data
 
@@ -95,37 +83,16 @@ def build_report(
 def _content_tree(
     reading: Reading, sources: Sequence[Dataset], context: ReportContext
 ) -> Dataset:
-    analysed = _analysed_sources(reading, sources)
+    analysed = analysed_sources(reading, sources)
     images = [source for source in analysed if is_image(source)]
     _check_outlines(reading, images)
     viewable = {str(source.SOPInstanceUID) for source in images}
-    report = MeasurementReport(
-        observation_context=_observation_context(context),
-        procedure_reported=codes.procedure_of(text_of(analysed[0], "Modality")),
-        imaging_measurements=measurement_groups(reading, viewable, context),
-        title=codes.REPORT_TITLE,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
-            CodedConcept.from_code(codes.LANGUAGE_ENGLISH)
-        ),
+    return content_tree(
+        analysed,
+        measurement_groups(reading, viewable, context),
+        ObservationContext(observer_device_context=device_observer(context.device)),
+        comment_items(_comments(reading)),
     )
-    root = report[0]
-    items = list(root.ContentSequence)
-    # PS3.16 TID 1500: the library (row 5) comes before the measurements (row 6).
-    items.insert(len(items) - 1, image_library(images))
-    comments = _comments(reading)
-    if comments:
-        items.append(_qualitative_evaluations(comments))
-    root.ContentSequence = ContentSequence(items)
-    document = Dataset()
-    document.update(root)
-    _separate(document)
-    return document
-
-
-def _analysed_sources(reading: Reading, sources: Sequence[Dataset]) -> list[Dataset]:
-    """Pick the sources the reading rests on; all of them where it names none."""
-    wanted = {image.sop_instance_uid for image in reading.images}
-    return [s for s in sources if s.SOPInstanceUID in wanted] or list(sources)
 
 
 def _check_outlines(reading: Reading, images: Sequence[Dataset]) -> None:
@@ -151,61 +118,8 @@ def _check_outlines(reading: Reading, images: Sequence[Dataset]) -> None:
             )
 
 
-def _observation_context(context: ReportContext) -> ObservationContext:
-    device = context.device
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=codes.DEVICE,
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=device.observer_uid,
-                name=device.name,
-                manufacturer_name=device.manufacturer,
-                model_name=device.model_name,
-                serial_number=device.serial_number,
-            ),
-        )
-    )
-
-
 def _comments(reading: Reading) -> tuple[str, ...]:
     if isinstance(reading, Analysed):
         return reading.notes
     verb = "Not analysed" if isinstance(reading, NotAnalysed) else "Analysis failed"
     return (f"{verb}: {reading.reason}", reading.explanation)
-
-
-def _qualitative_evaluations(comments: Sequence[str]) -> ContainerContentItem:
-    """Hold what is said in sentences (TID 1500 rows 12 and 14)."""
-    container = ContainerContentItem(
-        codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS
-    )
-    container.ContentSequence = ContentSequence(
-        [TextContentItem(codes.COMMENT, text, _CONTAINS) for text in comments if text]
-    )
-    return container
-
-
-def _separate(item: Dataset) -> None:
-    """Mark all containers SEPARATE, so that renderers print the names of the items.
-
-    Source
-    ------
-    PS3.3 C.18.8 (Container Macro): CONTINUOUS reads as one running text.
-    """
-    if item.ValueType == "CONTAINER":
-        item.ContinuityOfContent = "SEPARATE"
-    for child in item.get("ContentSequence") or ():
-        _separate(child)
-
-
-def _encoded(document: Dataset) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = document.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = document.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    document.file_meta = meta
-    buffer = BytesIO()
-    dcmwrite(buffer, document, enforce_file_format=True)
-    return buffer.getvalue()

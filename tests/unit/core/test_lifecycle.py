@@ -4,9 +4,12 @@ import pytest
 
 from core.errors import IllegalTransition
 from core.lifecycle import (
+    ASSESSMENT_TRANSITIONS,
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
     STUDY_TRANSITIONS,
+    AssessmentEvent,
+    AssessmentState,
     DeliveryEvent,
     DeliveryState,
     JobEvent,
@@ -20,6 +23,7 @@ MACHINES = [
     (STUDY_TRANSITIONS, StudyState, StudyEvent),
     (JOB_TRANSITIONS, JobState, JobEvent),
     (DELIVERY_TRANSITIONS, DeliveryState, DeliveryEvent),
+    (ASSESSMENT_TRANSITIONS, AssessmentState, AssessmentEvent),
 ]
 PAIRS = [
     pytest.param(table, state, event, id=f"{state}-{event}")

@@ -1,0 +1,1 @@
+"""What radiologists and operators see and decide."""
