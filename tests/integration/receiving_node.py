@@ -300,8 +300,8 @@ def _main() -> None:
         entity = ApplicationEntity(settings, held, database, store, lambda _uid: None)
         sys.stdout.write(f"{entity.start()}\n")
         sys.stdout.flush()
-        while True:
-            time.sleep(1)
+        while entity.alive():
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":
