@@ -59,22 +59,16 @@ def node(data_dir: DataDirectory = None) -> None:
     configure_logging(settings.log, "node")
     stop = threading.Event()
     _on_stop_signals(stop.set)
+    # Listeners are forked first: they need nothing of what follows.
     with receiving(settings) as held:
-        # After the listeners were forked, which need nothing of this.
-        from cli.installation import (  # noqa: PLC0415
-            active_bundles,
-            catalogue,
-            identities,
-        )
-        from dicom_node.node import run_node  # noqa: PLC0415
+        from cli.installation import looking_through_models  # noqa: PLC0415
 
-        found = catalogue(settings)
-        for refused in found.refused:
-            get_log().error(
-                "model_refused", path=str(refused.path), reason=refused.reason
-            )
-        serving = identities(active_bundles(found))
-        run_node(settings, lambda: serving, stop=stop, held=held)
+        with looking_through_models(settings) as models:
+            from dicom_node.node import run_node  # noqa: PLC0415
+        serving = models.result()
+        for path, reason in serving.refused:
+            get_log().error("model_refused", path=path, reason=reason)
+        run_node(settings, lambda: serving.identities, stop=stop, held=held)
 
 
 def worker(data_dir: DataDirectory = None) -> None:

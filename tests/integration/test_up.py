@@ -98,6 +98,7 @@ def running_service(data_dir: Path, **settings: str) -> Iterator[Service]:
         **inherited,
         "SECONDREAD_DATA_DIR": str(data_dir),
         "SECONDREAD_NODE__PORT": str(port),
+        "SECONDREAD_DICOMWEB__PORT": "0",
         "NO_COLOR": "1",
         **settings,
     }
