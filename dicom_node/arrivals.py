@@ -5,16 +5,13 @@ finds what is there, so nothing has to be announced, and a restart looks as ever
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.errors import SecondreadError
-from core.log import get_log
 from core.received import ReceivedInstance
 from dicom_node.inbox import Inbox, InboxEntry, NotedConflict
 from dicom_node.instance_store import InstanceStore
-from dicom_node.segment_log import Logged, LogReader
+from dicom_node.segment_log import Logged, LogReader, scrubbing_is_wanted
 
 __all__ = ["Arrival", "ArrivalSource", "InboxSource", "LogSource"]
 
@@ -64,7 +61,13 @@ class ArrivalSource(Protocol):
         """Tell whether room runs out, so that there is no time to wait for a pause."""
 
     def rest(self) -> None:
-        """Use a pause in which nothing arrives."""
+        """Use a pause in which nothing arrives.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            It is tried again in the next pause.
+        """
 
 
 class InboxSource:
@@ -167,12 +170,15 @@ class LogSource:
         return self._reader.free_share() < 1 / 3
 
     def rest(self) -> None:
-        """Note how far the log is done with, so that a restart need not read it."""
-        if self._since_checkpoint:
-            with suppress(SecondreadError):
-                self._reader.checkpoint()
-                self._since_checkpoint = 0
-                get_log().debug("log_checkpoint")
+        """Note how far the log is done with, so that a restart need not read it.
+
+        What was forgotten meanwhile is overwritten.
+        """
+        if scrubbing_is_wanted(self._reader.staging):
+            self._reader.scrub()
+        elif self._since_checkpoint:
+            self._reader.checkpoint()
+        self._since_checkpoint = 0
 
 
 def _file_of(arrival: Arrival) -> InboxEntry | NotedConflict:

@@ -145,18 +145,18 @@ class IndexWriter:
             else:
                 delay = _FIRST_RETRY_S
                 if ending and not self._waiting():
+                    self._rest()
                     break
 
     def _wait_for_work(self, ending: bool) -> None:
         """Wait until something arrived, then for a pause in which to write it."""
+        rested = False
         while not (self._waiting() or ending or self._stopping.is_set()):
-            longest = _LONGEST_RETRY_S if self._suspects else _REST_AFTER_S
-            if not self._doorbell.wait(longest):
+            if not self._doorbell.wait(_LONGEST_RETRY_S if rested else _REST_AFTER_S):
                 if self._suspects:
                     return
-                for source in self._sources:
-                    source.rest()
-                self._doorbell.wait(None)
+                self._rest()
+                rested = True
             ending = self._ending
         deadline = time.monotonic() + self._delay_s
         while time.monotonic() < deadline and not self._ending:
@@ -166,6 +166,13 @@ class IndexWriter:
             if not self._doorbell.wait(_PAUSE_S):
                 return
             time.sleep(_PAUSE_S)
+
+    def _rest(self) -> None:
+        for source in self._sources:
+            try:
+                source.rest()
+            except SecondreadError as error:
+                get_log().warning("log_not_tidied", error=str(error))
 
     def _waiting(self) -> bool:
         try:

@@ -8,6 +8,7 @@ are built behind the log, from what is read back out of it.
 from dicom_node.segment_log.log import LogFull, SegmentLog
 from dicom_node.segment_log.reader import Logged, LogReader
 from dicom_node.segment_log.record import HEAD_BYTES, LARGEST_BODY
+from dicom_node.segment_log.scrubbing import ask_for_scrubbing, scrubbing_is_wanted
 
 __all__ = [
     "HEAD_BYTES",
@@ -16,4 +17,6 @@ __all__ = [
     "LogReader",
     "Logged",
     "SegmentLog",
+    "ask_for_scrubbing",
+    "scrubbing_is_wanted",
 ]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from core.errors import StoreUnavailable
 from core.received import ReceivedInstance
 from dicom_node import index_writer as module
+from dicom_node.forgetting import forget_study
 from dicom_node.inbox import Inbox
 from dicom_node.reconcile import reconcile
 from dicom_node.statuses import StorageOutcome
@@ -250,3 +251,42 @@ def test_ten_thousand_files_are_taken_up_quickly(tmp_path: Path) -> None:
         after.writer.start()
         assert eventually(lambda: len(after.rows()) == 300)
     assert duration < 2.0
+
+
+def test_of_a_forgotten_study_nothing_is_left_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REST_AFTER_S", 0.05)
+    monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.05)
+    sample = Sample(patient_id="MARKER-4711")
+    with receiving(settings_for(tmp_path)) as node:
+        node.receive(sample)
+        assert eventually(lambda: bool(node.rows()))
+        assert _marked(tmp_path / "log")
+
+        forget_study(node.database, node.store, sample.study_instance_uid)
+
+        assert eventually(lambda: not _marked(tmp_path / "log"))
+        assert node.rows() == {}
+
+
+def test_after_a_loss_of_power_the_log_writes_the_files_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, receiving(settings_for(tmp_path)) as node:
+        patch.setattr(node.writer, "_rest", lambda: None)
+        node.receive(Sample())
+        assert eventually(lambda: bool(node.rows()))
+        (sha256,) = node.rows().values()
+        path = node.store.path_of(sha256)
+        size = path.stat().st_size
+    # The file was never synced: its name and length are there, its content is not.
+    path.write_bytes(bytes(size))
+
+    with receiving(settings_for(tmp_path)) as node:
+        assert eventually(lambda: node.store.verify(sha256))
+        assert eventually(node.nothing_waits)
+
+
+def _marked(folder: Path) -> bool:
+    return any(b"MARKER-4711" in path.read_bytes() for path in folder.iterdir())
