@@ -65,7 +65,7 @@ class OnTheirWay:
 
     def certainly_new(self, sop_instance_uid: str) -> bool:
         """Tell whether the index need not be asked."""
-        return self.filter_proves and not self.uids.may_hold(sop_instance_uid)
+        return self.filter_proves and not self.uids.may_hold(uid_hash(sop_instance_uid))
 
 
 @dataclass(frozen=True, slots=True)
