@@ -5,6 +5,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -73,6 +74,10 @@ def node_on(
             yield node
         finally:
             entity.stop(0.2)
+            # On a busy machine it may still be at its last batch.
+            for thread in threading.enumerate():
+                if thread.name == "index-writer":
+                    thread.join(10)
 
 
 @contextmanager
