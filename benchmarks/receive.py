@@ -121,6 +121,7 @@ PLANS: Mapping[str, Plan] = {
         "MR",
         "storescu",
         ("log", "log, TLS", "storescp", "storescp, TLS"),
+        count=500,
         bars=(Bar("tls", "log, TLS", "log"),),
     ),
     "mr-peers": Plan("MR", "dcmsend", ("storescp", "dcmqrscp", "pynetdicom app")),
