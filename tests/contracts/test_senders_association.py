@@ -137,9 +137,10 @@ def test_an_abort_while_the_peer_stays_connected_ends_the_sending(make):
 
     with ScriptedScp(middle=abort, keep=False) as scp:
         (answer,) = send(scp, make(size=30_000_000))
+        assert eventually(lambda: scp.visits[0].has_ended)
 
     assert "invalid PDU parameter value" in answer.words
-    assert scp.sizes == []
+    assert scp.sizes == []  # it was not sent to its end
 
 
 def test_a_release_in_the_middle_is_answered_and_the_next_one_is_sent(make):
