@@ -149,6 +149,34 @@ def test_a_node_killed_at_each_place_of_receiving_loses_nothing_acknowledged(wor
     world.ends_in_one_report(study)
 
 
+def test_in_the_order_of_files_a_killed_node_loses_nothing_acknowledged_either(world):
+    study = world.study("receiving-files")
+    node = world.system.node
+    node.kill()
+    node.environment["SECONDREAD_STORE__RECEIVE_ORDER"] = "file"
+
+    try:
+        for point, instance in (
+            ("after_part_write", study[0]),
+            ("after_fsync", study[0]),
+            ("after_rename", study[1]),
+            ("before_ack", study[2]),
+        ):
+            world.system.start_node(faults=f"scp.{point}:killall")
+            world.send([instance])
+            assert node.wait_for_death() == -signal.SIGKILL
+        assert len(world.ledger.missing(study)) == INSTANCES
+        world.system.start_node()
+        world.send(world.ledger.missing(study))
+
+        assert world.ledger.missing(study) == []
+        world.ends_in_one_report(study)
+    finally:
+        node.kill()
+        del node.environment["SECONDREAD_STORE__RECEIVE_ORDER"]
+        world.system.start_node()
+
+
 def test_a_listener_killed_at_each_place_of_receiving_is_replaced(world):
     study = world.study("listener")
     world.system.node.kill()
