@@ -127,7 +127,7 @@ def _as_dcm4che(samples: list[Sample]) -> bytes:
 
     There is no dcm4che at hand, so this is made after the description of its
     `PDUEncoder` and not recorded: a command and the beginning of its data set share a
-    PDU of 16378 bytes, the rest follows in full ones, and each message begins a new PDU.
+    PDU of 16378 bytes, the rest follows in full ones, and each message begins another.
     """
     longest, stream = 16378, b""
     for number, sample in enumerate(samples):
