@@ -127,6 +127,6 @@ class RuntimeHints:
     """What one reading may cost."""
 
     time_limit_s: float
-    """Longest reading to expect; the worker's own limit is what ends one."""
+    """Longest reading; the worker's own limit counts if it is less."""
     memory_mib: int
-    """Resident memory the loaded model is expected to need."""
+    """Largest growth of the process by loading the network, and by one run of it."""
