@@ -1,9 +1,9 @@
 """`python -m benchmarks.pipeline`: how well decoding and inference overlap.
 
 Radiographs of the built-in phantom go through a reading process's own code with as many
-in hand as the settings say. Beside it, in the same rounds: files made into the network's
-inputs alone (decoded and prepared), in as many threads, and the network alone. The
-slower of the two is what no overlap can beat.
+in hand as the settings say. Beside it, in the same rounds: files made into inputs of
+the network (decoded and prepared) in as many threads, and the network alone. The slower
+of the two is what no overlap can beat.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SYNTAXES = {
     "JPEG 2000": JPEG2000Lossless,
     "JPEG-LS": JPEGLSLossless,
 }
-PIPELINE, DECODING, NETWORK = "pipeline", "inputs alone", "network alone"
+PIPELINE, INPUTS, NETWORK = "pipeline", "inputs alone", "network alone"
 ORDER_S = 60.0
 
 
@@ -109,7 +109,7 @@ def _measure(
     paths = [Path(order.instances[0].path) for order in orders]
     arms = {
         PIPELINE: _rate(room.read, orders, given.jobs),
-        DECODING: _rate(
+        INPUTS: _rate(
             lambda path: read_input(path, bundle.input, limits), paths, given.jobs
         ),
         NETWORK: _rate(lambda _: model.answer(image), paths, 1),
@@ -120,7 +120,7 @@ def _measure(
     slower = [
         min(pair)
         for pair in zip(
-            measured.values(DECODING, "per_s"),
+            measured.values(INPUTS, "per_s"),
             measured.values(NETWORK, "per_s"),
             strict=True,
         )
