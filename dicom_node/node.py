@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from core.database import deliveries
+from core.database.checkpoint import Checkpoints
 from core.database.engine import Database, open_database
 from core.directory_lock import only_one
 from core.domain import ModelIdentity
@@ -150,7 +151,7 @@ def _run(
 
 
 class _Threads:
-    """Assembly, publisher, sweep and one courier a destination."""
+    """Assembly, publisher, sweep, checkpoints and one courier a destination."""
 
     def __init__(
         self,
@@ -183,6 +184,9 @@ class _Threads:
             also=self.assembler.resume,
         )
         sweeping = PeriodicThread("sweep", sweep.step, on_crash=on_crash)
+        checkpoints = PeriodicThread(
+            "checkpoints", Checkpoints(database).step, on_crash=on_crash
+        )
         self._couriers = [
             Courier(
                 entry.name,
@@ -207,6 +211,7 @@ class _Threads:
         self._all = [
             self._assembling,
             sweeping,
+            checkpoints,
             cataloguing,
             listening,
             *self._woken,

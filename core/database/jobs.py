@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database import deliveries, events, outbox
 from core.database.reports import NewReport, add_report
 from core.database.schema import job
-from core.database.schema import outbox as outbox_table
 from core.errors import IllegalTransition
 from core.lifecycle import (
     JOB_TRANSITIONS,
@@ -223,15 +222,12 @@ def claim(
         )
     )
     if claimed.rowcount != 1:
+        outbox.must_wait(connection, job_id)
         return None
     row = job_by_id(connection, job_id)
     if row is None:
         return None
-    connection.execute(
-        delete(outbox_table).where(
-            outbox_table.c.job_id == job_id, outbox_table.c.published_at.is_not(None)
-        )
-    )
+    outbox.claimed(connection, job_id)
     events.record(
         connection, row.study_id, "started", job_id=job_id,
         detail=f"attempt {row.attempts}",
@@ -473,6 +469,7 @@ def dismiss(connection: Connection, job_id: int) -> None:
         If the job is unknown or in another state.
     """
     _must_apply(connection, job_id, JobEvent.DISMISS, finished_at=time.time())
+    outbox.claimed(connection, job_id)
     row = job_by_id(connection, job_id)
     if row is not None:
         _announce_next(connection, row.study_id, row.model)
