@@ -13,6 +13,7 @@ __all__ = [
     "AgePolicy",
     "AppliesTo",
     "Aspect",
+    "Images",
     "InputSpecification",
     "Normalisation",
     "OutputSpecification",
@@ -37,6 +38,15 @@ class Normalisation(StrEnum):
     """Only the value range is applied."""
     IMAGE = "image"
     """Mean 0 and standard deviation 1 over the one image's own pixels."""
+
+
+class Images(StrEnum):
+    """How many images of a study a network is asked about."""
+
+    BEST = "best"
+    """One: the best of those that the model may read."""
+    EVERY = "every"
+    """Each image and frame of the series that the best one is of, each by itself."""
 
 
 class Activation(StrEnum):
@@ -64,6 +74,7 @@ class InputSpecification:
     """What black and white become before the normalisation."""
     aspect: Aspect = Aspect.STRETCH
     normalisation: Normalisation = Normalisation.NONE
+    images: Images = Images.BEST
 
     def describe(self) -> str:
         """Say the preparation in one line, fit for a report."""

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -37,11 +37,13 @@ from models.applicability import notes, refusal
 from models.bundle import Bundle
 from models.catalogue import SHIPPED_BUNDLES, find_bundles
 from models.preparation import prepare
-from models.readout import findings
+from models.readout import findings, series_findings
 from models.resident import ResidentModels
 from models.runtime import LoadedModel, load
 from models.runtimes.seam import FloatArray, Runtime, usable_cores
 from models.scope.guard import image_note, image_refusal
+from models.specification import Images
+from worker.inputs import iter_inputs
 from worker.memory_watch import MemoryWatch
 from worker.orders import (
     PredecessorOrder,
@@ -53,12 +55,17 @@ from worker.orders import (
 )
 from worker.pixels.display import display_image
 from worker.pixels.limits import PixelLimits
-from worker.pixels.select import NothingSuitable, select_radiograph
+from worker.pixels.select import (
+    NothingSuitable,
+    select_radiograph,
+    select_series,
+)
 from worker.report.context import (
     DeviceIdentity,
     PredecessorReport,
     ReportContext,
 )
+from worker.series_answers import SeriesAnswers
 
 __all__ = ["ReadingRoom", "StageClock", "read_study"]
 
@@ -118,6 +125,8 @@ def read_study(
     """
     with clock.stage("fetch"):
         _fetch(instances)
+    if bundle.input.images is Images.EVERY:
+        return _read_every(instances, bundle, models, limits, clock)
     with clock.stage("select"):
         selected = select_radiograph(
             [Path(instance.path) for instance in instances],
@@ -155,6 +164,52 @@ def read_study(
             *selected.notes,
             *image.notes,
             *scope_notes,
+        ),
+    )
+
+
+def _read_every(
+    instances: tuple[SourceInstance, ...],
+    bundle: Bundle,
+    models: ResidentModels,
+    limits: PixelLimits,
+    clock: StageClock,
+) -> Reading:
+    """Read each image of a series by itself; while some are asked, others decode."""
+    with clock.stage("select"):
+        selected = select_series(
+            [Path(instance.path) for instance in instances],
+            lambda facts: refusal(bundle.applies_to, facts),
+            limits,
+        )
+    if isinstance(selected, NothingSuitable):
+        images = _one_of_each_series(selected.images)
+        return NotAnalysed(
+            bundle.algorithm, images, selected.reason, selected.explanation
+        )
+    first = selected.first
+    answers = SeriesAnswers(bundle, models.get(bundle))
+    try:
+        with closing(iter_inputs(selected.paths, bundle.input, limits)) as inputs:
+            for one in inputs:
+                answers.add(one)
+        answers.finish()
+    except UnsupportedImage as error:
+        reason = NotAnalysedReason(error.reason)
+        return NotAnalysed(bundle.algorithm, (first.reference,), reason, str(error))
+    finally:
+        clock.seconds |= answers.seconds
+    outside = answers.all_outside()
+    if outside is not None:
+        return NotAnalysed(bundle.algorithm, (first.reference,), *outside)
+    return Analysed(
+        algorithm=bundle.algorithm,
+        images=tuple(answers.images),
+        findings=series_findings(bundle, answers.logits(), answers.images),
+        notes=(
+            *notes(bundle.applies_to, first.facts),
+            *first.notes,
+            *answers.notes(),
         ),
     )
 
