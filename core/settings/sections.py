@@ -317,19 +317,39 @@ class WorkerSettings(Section):
     concurrency: int = Field(
         1,
         ge=1,
-        description="Studies read at once by one worker; each has its own reading "
-        "process and its own copy of the models.",
+        description="Reading processes of one worker, each with its own copy of the "
+        "models.",
         json_schema_extra=unit("processes"),
+    )
+    jobs_per_process: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Studies in hand at a time in each reading process: one is fetched "
+        "and decoded while the network runs for another. Each is claimed when its "
+        "reading begins.",
+        json_schema_extra=unit("jobs"),
+    )
+    batch_wait_s: float = Field(
+        0.002,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Longest wait of an image for those of other studies in the same "
+        "process, to run through the network together. Nobody waits alone, nor where "
+        "the runtime gains nothing by it.",
+        json_schema_extra=unit("seconds"),
     )
     time_limit_s: Seconds = Field(
         300.0,
-        description="Longest reading of one job; then its process is killed. What a "
-        "model package says of its own time is not enforced yet.",
+        description="Longest reading of one job; then its process is killed. A model "
+        "package may say less (`time_limit_s`). The start of a process is not counted.",
         json_schema_extra=unit("seconds"),
     )
     start_time_limit_s: Seconds = Field(
         180.0,
-        description="Longest start of a reading process, TensorFlow's import included.",
+        description="Longest start of a reading process and loading of a model, "
+        "TensorFlow's import included.",
         json_schema_extra=unit("seconds"),
     )
     memory_limit_bytes: int = Field(
@@ -346,7 +366,7 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
-    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+    runtime: Literal["automatic", "tensorflow", "litert", "onnx"] = Field(
         "automatic",
         description="What networks run in. `automatic`: the fastest on this machine "
         "that gives the package's golden answers. One that is named and cannot serve a "
