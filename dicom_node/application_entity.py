@@ -31,6 +31,7 @@ from dicom_node.inbox import Inbox
 from dicom_node.index_writer import IndexWriter
 from dicom_node.instance_store import InstanceStore
 from dicom_node.known_content import KnownContent
+from dicom_node.query_retrieve.provider import QueryRetrieveProvider
 from dicom_node.receive import FreeSpace, Receiver
 from dicom_node.reconcile import reconcile
 from dicom_node.tls import ServerTls
@@ -96,6 +97,7 @@ class ApplicationEntity:
         )
         self.log = AssociationLog()
         self._admission = Admission(settings.node, self._free_space.enough)
+        self._queries = QueryRetrieveProvider(settings)
         self._takeover = Takeover(
             settings.node,
             self.receiver,
@@ -103,6 +105,7 @@ class ApplicationEntity:
                 id(one), answer, size
             ),
             on_ended=lambda one, outcome: self.log.ended(id(one), outcome),
+            queries=self._queries,
         )
         tls = settings.tls
         self._tls = None if tls.port is None else ServerTls(tls)
@@ -195,6 +198,7 @@ class ApplicationEntity:
             for association in active:
                 association.join(1.0)
         self._writer.stop(timeout_s)
+        self._queries.close()
 
     def status(self) -> NodeStatus:
         """Describe the receiving side."""
