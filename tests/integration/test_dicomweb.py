@@ -170,8 +170,8 @@ def closed_after(peer: socket.socket) -> float:
     [
         b"",
         b"GET /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n",
-        b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999\r\n"
-        b"Content-Type: application/dicom\r\n\r\nhalf",
+        b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Length: 999\r\nContent-Type: application/dicom\r\n\r\nhalf",
     ],
 )
 def test_a_client_that_stops_in_the_middle_is_closed(
