@@ -543,8 +543,8 @@ class RetrieveDestinationSettings(Section):
     """A peer that a C-MOVE may send objects to."""
 
     ae_title: AeTitle = Field(description="AE title by which a C-MOVE names it.")
-    host: str = Field("127.0.0.1", description="Its host.")
-    port: Port = Field(104, description="Its DICOM port.")
+    host: str = Field("127.0.0.1", description="Host on which it listens.")
+    port: Port = Field(104, description="DICOM port on which it listens.")
 
 
 class RuleSettings(Section):
