@@ -56,6 +56,7 @@ def node(data_dir: DataDirectory = None) -> None:
 
     settings = opened_settings(data_dir)
     with looking_through_models(settings) as models:
+        from cli.installation import render_command  # noqa: PLC0415
         from core.log import configure_logging, get_log  # noqa: PLC0415
         from dicom_node.node import run_node  # noqa: PLC0415
     serving = models.result()
@@ -64,7 +65,12 @@ def node(data_dir: DataDirectory = None) -> None:
         get_log().error("model_refused", path=path, reason=reason)
     stop = threading.Event()
     _on_stop_signals(stop.set)
-    run_node(settings, lambda: serving.identities, stop=stop)
+    run_node(
+        settings,
+        lambda: serving.identities,
+        stop=stop,
+        render_command=render_command(),
+    )
 
 
 def worker(data_dir: DataDirectory = None) -> None:

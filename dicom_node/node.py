@@ -71,6 +71,7 @@ def run_node(
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
     ready: Callable[[NodeAddress], None] | None = None,
+    render_command: Sequence[str] = (),
 ) -> None:
     """Run the node until `stop` is set.
 
@@ -84,6 +85,8 @@ def run_node(
         Set by whoever wants the node to end; it then ends within 10 s.
     ready
         Called once the node answers, with its address.
+    render_command
+        Starts a process that decodes pixels for DICOMweb; empty for none.
 
     Raises
     ------
@@ -98,7 +101,7 @@ def run_node(
         only_one(settings.data_dir, "node"),
         closing(open_database(settings)) as database,
     ):
-        _run(settings, database, active_models, stop, ready)
+        _run(settings, database, active_models, stop, ready, render_command)
 
 
 def _run(
@@ -107,6 +110,7 @@ def _run(
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
     ready: Callable[[NodeAddress], None] | None,
+    render_command: Sequence[str],
 ) -> None:
     crash = _Crash()
     store = InstanceStore(settings.data_dir, settings.store.durable_writes)
@@ -123,7 +127,7 @@ def _run(
     with database.write() as connection:
         interrupted = deliveries.interrupted(connection)
     port = entity.start()
-    web = DicomwebServer(settings, database, store, entity.receiver)
+    web = DicomwebServer(settings, database, store, entity.receiver, render_command)
     # After it, because starting may find studies that the index did not know.
     resumed = threads.assembler.resume()
     threads.start()

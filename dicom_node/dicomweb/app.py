@@ -17,6 +17,8 @@ from core.settings import Settings
 from dicom_node.dicomweb.access import Authorise
 from dicom_node.dicomweb.answers import answer_for_error, refusal
 from dicom_node.dicomweb.qido import Searching
+from dicom_node.dicomweb.rendered import Rendering
+from dicom_node.dicomweb.renderer import Renderer
 from dicom_node.dicomweb.service import Service
 from dicom_node.dicomweb.stow import Storing
 from dicom_node.dicomweb.wado import Retrieving
@@ -42,6 +44,7 @@ def dicomweb_app(
     *,
     authorise: Authorise,
     receiver: Receiver | None = None,
+    renderer: Renderer | None = None,
 ) -> Starlette:
     """Put a DICOMweb origin server together.
 
@@ -55,6 +58,8 @@ def dicomweb_app(
         Asked with each request and what it wants to do; see `access.Authorise`.
     receiver
         Takes in what STOW-RS sends; None where instances are not received.
+    renderer
+        Decodes pixels; None where frames are sent as stored and nothing is rendered.
 
     Returns
     -------
@@ -69,6 +74,7 @@ def dicomweb_app(
         search=Search(database, store),
         authorise=authorise,
         receiver=receiver,
+        renderer=renderer,
     )
     return Starlette(
         routes=_routes(service),
@@ -78,6 +84,7 @@ def dicomweb_app(
 
 def _routes(service: Service) -> list[BaseRoute]:
     searching, retrieving = Searching(service), Retrieving(service)
+    rendering = Rendering(service)
     gets: list[tuple[str, Endpoint]] = [
         ("/studies", searching.studies),
         ("/series", searching.series),
@@ -91,9 +98,13 @@ def _routes(service: Service) -> list[BaseRoute]:
             for suffix, endpoint in (
                 ("", retrieving.instances),
                 ("/metadata", retrieving.metadata),
+                ("/rendered", rendering.rendered),
+                ("/thumbnail", rendering.thumbnail),
             )
         ),
         (_INSTANCE + "/frames/{frames}", retrieving.frames),
+        (_INSTANCE + "/frames/{frames}/rendered", rendering.rendered),
+        (_INSTANCE + "/frames/{frames}/thumbnail", rendering.thumbnail),
         (_INSTANCE + "/bulk/{path:path}", retrieving.bulk_data),
     ]
     storing = Storing(service)

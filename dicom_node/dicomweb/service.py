@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 
@@ -12,6 +11,7 @@ from core.settings import DicomwebSettings, NodeSettings
 from core.uids import is_valid_uid
 from dicom_node.dicomweb.access import Authorise
 from dicom_node.dicomweb.answers import Refused, not_found
+from dicom_node.dicomweb.renderer import Renderer
 from dicom_node.instance_store import InstanceStore
 from dicom_node.query.search import Search
 from dicom_node.query.stored_files import StoredHeader, object_path, read_header
@@ -74,7 +74,7 @@ class Service:
     search: Search
     authorise: Authorise
     receiver: Receiver | None = None
-    renderer: Any = None
+    renderer: Renderer | None = None
 
     def root(self, request: Request) -> str:
         """Return the address of this service as the client sees it."""
