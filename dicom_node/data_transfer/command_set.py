@@ -1,4 +1,4 @@
-"""Command sets: what a peer may send, our responses, and the requests of a C-GET."""
+"""Command sets: requests and responses, those of peers and our own."""
 
 import struct
 from dataclasses import dataclass
@@ -8,15 +8,17 @@ __all__ = [
     "Command",
     "InvalidCommand",
     "Request",
+    "Response",
     "SubOperations",
+    "encode_request",
     "encode_response",
-    "encode_store_request",
     "parse_request",
+    "parse_response",
 ]
 
 
 class Command(IntEnum):
-    """Command Field (0000,0100) of the messages that are read.
+    """Command Field (0000,0100) of the messages that an acceptor reads.
 
     Source
     ------
@@ -34,7 +36,8 @@ class Command(IntEnum):
 
 _RESPONSE = 0x8000  # PS3.7 E.1: the Command Field of a response has this bit
 _NO_DATA_SET = 0x0101
-_DATA_SET_FOLLOWS = 0x0001
+_DATA_SET_FOLLOWS = 0x0000
+_MEDIUM = 0x0000  # PS3.7 9.3.1.1: Priority
 _AFFECTED_SOP_CLASS_UID = 0x0002
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
@@ -46,7 +49,6 @@ _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
 _NUMBERS_OF_SUB_OPERATIONS = (0x1020, 0x1021, 0x1022, 0x1023)
-_MEDIUM_PRIORITY = 0
 
 _ELEMENT = struct.Struct("<HHL")
 _US = struct.Struct("<H")
@@ -91,6 +93,20 @@ class SubOperations:
     warning: int
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a response says, as far as one who asked must know."""
+
+    command: Command
+    """Of the request that it answers."""
+    message_id: int
+    """Message ID Being Responded To (0000,0120)."""
+    has_data_set: bool
+    status: int
+    error_comment: str
+    """Error Comment (0000,0902): a peer's own words, unchecked."""
+
+
 def parse_request(encoded: bytes | bytearray) -> Request:
     """Read a whole command set.
 
@@ -120,15 +136,82 @@ def parse_request(encoded: bytes | bytearray) -> Request:
         # A response and a C-CANCEL-RQ name the message that they belong to instead.
         message_id=0 if belongs else _unsigned_short(values, _MESSAGE_ID),
         has_data_set=_unsigned_short(values, _DATA_SET_TYPE) != _NO_DATA_SET,
-        sop_class_uid=_uid(values, _AFFECTED_SOP_CLASS_UID),
-        sop_instance_uid=_uid(values, _AFFECTED_SOP_INSTANCE_UID),
-        move_destination=_uid(values, _MOVE_DESTINATION).strip(),
+        sop_class_uid=_string(values, _AFFECTED_SOP_CLASS_UID),
+        sop_instance_uid=_string(values, _AFFECTED_SOP_INSTANCE_UID),
+        move_destination=_string(values, _MOVE_DESTINATION).strip(),
         responds_to=_unsigned_short(values, _MESSAGE_ID_BEING_RESPONDED_TO)
         if belongs
         else 0,
         status=_unsigned_short(values, _STATUS)
         if command is Command.C_STORE_RSP
         else 0,
+    )
+
+
+def encode_request(
+    command: Command,
+    message_id: int,
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str = "",
+) -> bytes:
+    """Write the command set of a C-STORE-RQ or C-ECHO-RQ.
+
+    Parameters
+    ----------
+    command
+        Which of them.
+    message_id
+        1 to 65535, of no other request that is open.
+    sop_class_uid, sop_instance_uid
+        Affected UIDs; a C-STORE-RQ has both and is followed by a data set.
+
+    Source
+    ------
+    PS3.7 9.3.1.1, 9.3.5.1.
+    """
+    storing = command is Command.C_STORE_RQ
+    return _command_set(
+        _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
+        _number(_COMMAND_FIELD, command),
+        _number(_MESSAGE_ID, message_id),
+        _number(_PRIORITY, _MEDIUM) if storing else b"",
+        _number(_DATA_SET_TYPE, _DATA_SET_FOLLOWS if storing else _NO_DATA_SET),
+        _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
+    )
+
+
+def parse_response(encoded: bytes | bytearray) -> Response:
+    """Read the whole command set of a response.
+
+    Parameters
+    ----------
+    encoded
+        Implicit VR Little Endian, group 0000 only.
+
+    Raises
+    ------
+    InvalidCommand
+        If it is none to a request of ours, or lacks what no response can lack.
+
+    Source
+    ------
+    PS3.7 9.3.1.2, 9.3.5.2, C.
+    """
+    values = _elements(encoded)
+    number = _unsigned_short(values, _COMMAND_FIELD)
+    try:
+        if not number & _RESPONSE:
+            raise ValueError
+        command = Command(number ^ _RESPONSE)
+    except ValueError:
+        raise InvalidCommand(f"command {number:04X} answers nothing of ours") from None
+    return Response(
+        command=command,
+        message_id=_unsigned_short(values, _MESSAGE_ID_BEING_RESPONDED_TO),
+        has_data_set=_unsigned_short(values, _DATA_SET_TYPE) != _NO_DATA_SET,
+        status=_unsigned_short(values, _STATUS),
+        error_comment=_string(values, _ERROR_COMMENT),
     )
 
 
@@ -163,47 +246,16 @@ def encode_response(
     ------
     PS3.7 9.3.1.2 to 9.3.5.2, C.5.
     """
-    elements = b"".join(
-        (
-            _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
-            _number(_COMMAND_FIELD, request.command | _RESPONSE),
-            _number(_MESSAGE_ID_BEING_RESPONDED_TO, request.message_id),
-            _number(
-                _DATA_SET_TYPE, _DATA_SET_FOLLOWS if with_data_set else _NO_DATA_SET
-            ),
-            _number(_STATUS, status),
-            _text(_ERROR_COMMENT, error_comment, b" "),
-            _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
-            _numbers(progress),
-        )
+    return _command_set(
+        _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
+        _number(_COMMAND_FIELD, request.command | _RESPONSE),
+        _number(_MESSAGE_ID_BEING_RESPONDED_TO, request.message_id),
+        _number(_DATA_SET_TYPE, _DATA_SET_FOLLOWS if with_data_set else _NO_DATA_SET),
+        _number(_STATUS, status),
+        _text(_ERROR_COMMENT, error_comment, b" "),
+        _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
+        _numbers(progress),
     )
-    return _group_length(elements) + elements
-
-
-def encode_store_request(
-    message_id: int, *, sop_class_uid: str, sop_instance_uid: str
-) -> bytes:
-    """Write the command set of a C-STORE-RQ, a sub-operation of a C-GET.
-
-    Source
-    ------
-    PS3.7 9.3.1.1.
-    """
-    elements = b"".join(
-        (
-            _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
-            _number(_COMMAND_FIELD, Command.C_STORE_RQ),
-            _number(_MESSAGE_ID, message_id),
-            _number(_PRIORITY, _MEDIUM_PRIORITY),
-            _number(_DATA_SET_TYPE, _DATA_SET_FOLLOWS),
-            _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
-        )
-    )
-    return _group_length(elements) + elements
-
-
-def _group_length(elements: bytes) -> bytes:
-    return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(elements))
 
 
 def _numbers(progress: SubOperations | None) -> bytes:
@@ -217,6 +269,11 @@ def _numbers(progress: SubOperations | None) -> bytes:
         for number, value in zip(_NUMBERS_OF_SUB_OPERATIONS, values, strict=True)
         if value is not None
     )
+
+
+def _command_set(*elements: bytes) -> bytes:
+    group = b"".join(elements)
+    return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(group)) + group
 
 
 def _elements(encoded: bytes | bytearray) -> dict[int, bytes]:
@@ -241,7 +298,7 @@ def _unsigned_short(values: dict[int, bytes], number: int) -> int:
     return int(_US.unpack(value)[0])
 
 
-def _uid(values: dict[int, bytes], number: int) -> str:
+def _string(values: dict[int, bytes], number: int) -> str:
     return values.get(number, b"").decode("ascii", errors="replace").rstrip("\0 ")
 
 

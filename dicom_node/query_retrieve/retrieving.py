@@ -18,9 +18,10 @@ from core.database.catalogue import StoredObject
 from core.errors import InvalidInstance, SecondreadError, StoreUnavailable
 from core.settings import RetrieveDestinationSettings
 from dicom_node.data_transfer.command_set import (
+    Command,
     SubOperations,
+    encode_request,
     encode_response,
-    encode_store_request,
 )
 from dicom_node.data_transfer.exchange import Exchange
 from dicom_node.data_transfer.services import AcceptedContext
@@ -281,10 +282,11 @@ class Getting(_Retrieval):
         except SecondreadError:
             return None
         # Apart from the request's own number, which the peer chose.
-        message_id = (self._asked.request.message_id + number) & 0xFFFF
+        message_id = (self._asked.request.message_id + number) % 0xFFFF + 1
         exchange.send(
             context_id,
-            encode_store_request(
+            encode_request(
+                Command.C_STORE_RQ,
                 message_id,
                 sop_class_uid=found.sop_class_uid,
                 sop_instance_uid=found.sop_instance_uid,
