@@ -169,6 +169,14 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
         signal.signal(number, handle)
 
 
+def _dicomweb_address(settings: "Settings") -> str:
+    dicomweb = settings.dicomweb
+    if not dicomweb.enabled:
+        return "switched off (dicomweb.enabled)"
+    port = dicomweb.port or "PORT (see the log)"
+    return f"http://{dicomweb.bind_address}:{port}/dicom-web"
+
+
 def _tell_what_runs(settings: "Settings") -> None:
     from cli.installation import active_bundles, catalogue  # noqa: PLC0415
     from cli.output import messages, without_password  # noqa: PLC0415
@@ -186,6 +194,7 @@ def _tell_what_runs(settings: "Settings") -> None:
     rows = {
         "DICOM": f"{settings.node.ae_title} on {settings.bind_address} port {port}",
         "Callers": callers,
+        "DICOMweb": _dicomweb_address(settings),
         "Data": str(settings.data_dir),
         "Broker": without_password(settings.broker_url),
         "Models": names or "none: studies are kept, nothing is read",
