@@ -23,6 +23,7 @@ __all__ = [
     "identities",
     "looking_through_models",
     "part_command",
+    "render_command",
 ]
 
 
@@ -92,3 +93,8 @@ def part_command(name: str, data_dir: Path) -> tuple[tuple[str, ...], dict[str, 
     arguments = (sys.executable, "-P", "-m", "cli.main", name, "--data-dir")
     environment = {DATA_DIRECTORY_VARIABLE: str(data_dir), "PYTHONUNBUFFERED": "1"}
     return (*arguments, str(data_dir)), environment
+
+
+def render_command() -> tuple[str, ...]:
+    """Return how to start a process that decodes pixels for DICOMweb."""
+    return (sys.executable, "-P", "-m", "worker.rendering_main")

@@ -61,14 +61,23 @@ def node(data_dir: DataDirectory = None) -> None:
     _on_stop_signals(stop.set)
     # Listeners are forked first: they need nothing of what follows.
     with receiving(settings) as held:
-        from cli.installation import looking_through_models  # noqa: PLC0415
+        from cli.installation import (  # noqa: PLC0415
+            looking_through_models,
+            render_command,
+        )
 
         with looking_through_models(settings) as models:
             from dicom_node.node import run_node  # noqa: PLC0415
         serving = models.result()
         for path, reason in serving.refused:
             get_log().error("model_refused", path=path, reason=reason)
-        run_node(settings, lambda: serving.identities, stop=stop, held=held)
+        run_node(
+            settings,
+            lambda: serving.identities,
+            stop=stop,
+            held=held,
+            render_command=render_command(),
+        )
 
 
 def worker(data_dir: DataDirectory = None) -> None:
@@ -160,6 +169,14 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
         signal.signal(number, handle)
 
 
+def _dicomweb_address(settings: "Settings") -> str:
+    dicomweb = settings.dicomweb
+    if not dicomweb.enabled:
+        return "switched off (dicomweb.enabled)"
+    port = dicomweb.port or "PORT (see the log)"
+    return f"http://{dicomweb.bind_address}:{port}/dicom-web"
+
+
 def _tell_what_runs(settings: "Settings") -> None:
     from cli.installation import active_bundles, catalogue  # noqa: PLC0415
     from cli.output import messages, without_password  # noqa: PLC0415
@@ -177,6 +194,7 @@ def _tell_what_runs(settings: "Settings") -> None:
     rows = {
         "DICOM": f"{settings.node.ae_title} on {settings.bind_address} port {port}",
         "Callers": callers,
+        "DICOMweb": _dicomweb_address(settings),
         "Data": str(settings.data_dir),
         "Broker": without_password(settings.broker_url),
         "Models": names or "none: studies are kept, nothing is read",

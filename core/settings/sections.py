@@ -24,9 +24,11 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
+    "QuerySettings",
     "QueueSettings",
     "ReportSettings",
     "ReviewSettings",
+    "RetrieveDestinationSettings",
     "RuleSettings",
     "SourceSettings",
     "StoreSettings",
@@ -580,6 +582,24 @@ class DicomwebSettings(Section):
         description="Binary values longer than this stand in metadata as a URI.",
         json_schema_extra=unit("bytes"),
     )
+
+
+class QuerySettings(Section):
+    """Query and retrieve over DIMSE: C-FIND, C-MOVE, C-GET."""
+
+    allowed_callers: tuple[str, ...] = Field(
+        (),
+        description="Who may query and retrieve, of those in `node.allowed_callers`: "
+        "entries as there. Empty: this machine only, because patient data leave by it.",
+    )
+
+
+class RetrieveDestinationSettings(Section):
+    """A peer that a C-MOVE may send objects to."""
+
+    ae_title: AeTitle = Field(description="AE title by which a C-MOVE names it.")
+    host: str = Field("127.0.0.1", description="Host on which it listens.")
+    port: Port = Field(104, description="DICOM port on which it listens.")
 
 
 class RuleSettings(Section):
