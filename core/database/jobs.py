@@ -449,6 +449,9 @@ def retry(connection: Connection, job_id: int) -> None:
         finished_at=None,
     )
     outbox.add(connection, job_id)
+    row = job_by_id(connection, job_id)
+    if row is not None:
+        events.record(connection, row.study_id, "retried", job_id=job_id)
 
 
 def dismiss(connection: Connection, job_id: int) -> None:
@@ -462,6 +465,7 @@ def dismiss(connection: Connection, job_id: int) -> None:
     _must_apply(connection, job_id, JobEvent.DISMISS, finished_at=time.time())
     row = job_by_id(connection, job_id)
     if row is not None:
+        events.record(connection, row.study_id, "dismissed", job_id=job_id)
         _announce_next(connection, row.study_id, row.model)
 
 
