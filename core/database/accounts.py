@@ -36,6 +36,7 @@ __all__ = [
     "token_sha256",
     "touch_session",
     "use_invitation",
+    "void_invitations",
 ]
 
 SESSION_TOUCH_S = 30.0
@@ -169,6 +170,15 @@ def add_invitation(
     connection.execute(
         insert(invitation).values(
             token_sha256=token_sha256(token), role=role.value, expires_at=expires_at
+        )
+    )
+
+
+def void_invitations(connection: Connection, role: Role) -> None:
+    """Make every open link of a role useless."""
+    connection.execute(
+        delete(invitation).where(
+            invitation.c.role == role.value, invitation.c.used_at.is_(None)
         )
     )
 

@@ -44,15 +44,19 @@ from core.lifecycle import DeliveryState, JobState, StudyState
 __all__ = [
     "SORTS",
     "PatientFacts",
+    "Practice",
     "WorklistFilter",
     "WorklistPage",
     "WorklistState",
     "changed_studies",
     "entry_of_study",
     "folded",
+    "has_patient",
     "last_event",
     "newest_event_known",
+    "next_unreviewed",
     "page",
+    "practice",
     "priors",
     "receiving_studies",
     "refresh",
@@ -184,6 +188,19 @@ def entry_of_study(
     ).first()
 
 
+def next_unreviewed(connection: Connection, *, after: str) -> str | None:
+    """Return the most urgent unreviewed study beside `after`; None if there is none."""
+    return connection.execute(
+        select(worklist.c.study_instance_uid)
+        .where(
+            worklist.c.state == WorklistState.UNREVIEWED.value,
+            worklist.c.study_instance_uid != after,
+        )
+        .order_by(worklist.c.urgency, worklist.c.received_at, worklist.c.study_id)
+        .limit(1)
+    ).scalar()
+
+
 def priors(
     connection: Connection, study_id: int, patient_id: str, *, limit: int = 20
 ) -> Sequence[Row[tuple[object, ...]]]:
@@ -196,6 +213,54 @@ def priors(
         .order_by(worklist.c.study_date.desc(), worklist.c.received_at.desc())
         .limit(limit)
     ).all()
+
+
+@dataclass(frozen=True)
+class Practice:
+    """How one version of a model does here."""
+
+    answers: int
+    by_state: Mapping[str, int]
+    histogram: Sequence[int]
+    """Answers by probability, in equal bins from 0 to 1."""
+
+    @property
+    def assessed(self) -> int:
+        """How many answers a reader has decided on."""
+        return sum(
+            self.by_state.get(state.value, 0)
+            for state in (
+                WorklistState.ACCEPTED,
+                WorklistState.AMENDED,
+                WorklistState.REJECTED,
+            )
+        )
+
+    @property
+    def acceptance(self) -> float | None:
+        """Share of accepted among assessed answers; None before the first."""
+        accepted = self.by_state.get(WorklistState.ACCEPTED.value, 0)
+        return accepted / self.assessed if self.assessed else None
+
+
+def practice(connection: Connection, model: str, *, bins: int = 10) -> Practice:
+    """Count what a model (`name version`) has answered, and what readers said."""
+    rows = connection.execute(
+        select(worklist.c.state, func.count())
+        .where(worklist.c.model == model)
+        .group_by(worklist.c.state)
+    )
+    by_state = {str(state): int(count) for state, count in rows}
+    histogram = [0] * bins
+    column = func.floor(worklist.c.probability * bins)
+    counts = connection.execute(
+        select(column, func.count())
+        .where(worklist.c.model == model, worklist.c.probability >= 0)
+        .group_by(column)
+    )
+    for number, count in counts:
+        histogram[min(int(number), bins - 1)] += int(count)
+    return Practice(sum(histogram), by_state, histogram)
 
 
 # -- writing ---------------------------------------------------------------------------
@@ -244,6 +309,18 @@ def receiving_studies(connection: Connection, *, limit: int = 200) -> list[int]:
         .limit(limit)
     )
     return list(rows.scalars())
+
+
+def has_patient(connection: Connection, study_id: int) -> bool:
+    """Tell whether a study's row says whose it is."""
+    return (
+        connection.execute(
+            select(worklist.c.study_id).where(
+                worklist.c.study_id == study_id, worklist.c.search_text != ""
+            )
+        ).first()
+        is not None
+    )
 
 
 def refresh(
@@ -297,9 +374,8 @@ def refresh(
     if patient is not None or known is None:
         facts = patient or PatientFacts()
         values |= vars(facts)
-        values["search_text"] = folded(
-            "\n".join((*vars(facts).values(), row.study_instance_uid))
-        )
+        words = (*vars(facts).values(), row.study_instance_uid)
+        values["search_text"] = folded("\n".join(words)) if patient else ""
     if known is None:
         connection.execute(insert(worklist).values(study_id=study_id, **values))
     else:
