@@ -1,260 +1,294 @@
-"""Receive rate of the node against DCMTK storescp: paired rounds, one sender.
+"""Receive rate of the node beside its peers: `python -m benchmarks.receive`.
 
-Both take Explicit VR Little Endian over loopback with TCP_NODELAY on both ends.
-storescp syncs nothing to the disk; the node answers only after file and directory are
-synced. Each round writes into fresh folders and deletes nothing. `--before` measures
-another copy of this repository in the same rounds. `--nagle` leaves sender and storescp
-as they are shipped, with Nagle's algorithm on.
+In each table every receiver gets the same instances from the same sender in paired
+rounds. Our node answers when an instance is durable; the peers sync nothing. A run
+counts only if every instance was answered Success and is kept as it was sent.
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
-import socket
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    ExplicitVRLittleEndian,
-    MRImageStorage,
+from benchmarks.harness import (
+    Measured,
+    Report,
+    Sample,
+    add_output_options,
+    paired_rounds,
 )
+from benchmarks.harness.instances import KINDS, Studies, write_studies
+from benchmarks.harness.machine import wait_for_quiet_disk
+from benchmarks.harness.summary import summarise
+from benchmarks.receiving.check import check_kept
+from benchmarks.receiving.peers import PEERS, Start, secondread
+from benchmarks.receiving.senders import SENDERS, Send
 
-from core.uids import derived_uid
-
-Receiver = AbstractContextManager[tuple[int, int]]
-HERE = Path(__file__).parents[1]
-# SOP class, rows and columns, frames, instances
-SETS = {
-    "MR 34 KB": (MRImageStorage, 128, 1, 500),
-    "CT 0.5 MB": (CTImageStorage, 512, 1, 100),
-    "MF 500 MB": (EnhancedCTImageStorage, 512, 1000, 1),
+PROGRAMS = ("storescp", "dcmsend", "Orthanc")
+OURS: Mapping[str, Mapping[str, str]] = {
+    "file": {},
 }
-PROMPT = {**os.environ, "TCP_NODELAY": "1"}
-SHIPPED = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
+"""Our own arms: by mode, the settings that make it."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Which ratio of a table is held against which bar."""
+
+    key: str
+    arm: str
+    other: str = ""
+    """Empty: the figure itself."""
+    figure: str = "per_s"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One table: who gets what from whom."""
+
+    kind: str
+    sender: str
+    arms: tuple[str, ...]
+    associations: int = 1
+    count: int | None = None
+    bars: tuple[Bar, ...] = ()
+
+
+PLANS: Mapping[str, Plan] = {
+    "mr": Plan(
+        "MR",
+        "dcmsend",
+        ("storescp", "log", "file", "Orthanc", "pynetdicom handler"),
+        bars=(
+            Bar("log-mr", "log", "storescp"),
+            Bar("log-file-mr", "log", "file"),
+            Bar("file-mr", "file", "storescp"),
+            Bar("log-orthanc-mr", "log", "Orthanc"),
+            Bar("log-pynetdicom-mr", "log", "pynetdicom handler"),
+            Bar("cpu-mr", "log", "storescp", "cpu_s"),
+        ),
+    ),
+    "mr-replay": Plan(
+        "MR",
+        "replay",
+        ("storescp", "log", "file", "raw TCP, file", "raw TCP, log"),
+        bars=(Bar("file-raw-mr", "file", "raw TCP, file"),),
+    ),
+    "mr-4": Plan(
+        "MR",
+        "dcmsend",
+        ("storescp --fork", "log", "file"),
+        associations=4,
+        bars=(Bar("log-mr-4", "log", "storescp --fork"),),
+    ),
+    "ct": Plan(
+        "CT",
+        "dcmsend",
+        ("storescp", "log", "file"),
+        bars=(Bar("log-ct", "log", "storescp"), Bar("file-ct", "file", "storescp")),
+    ),
+    "mf": Plan(
+        "MF",
+        "dcmsend",
+        ("storescp", "log", "file"),
+        bars=(
+            Bar("log-mf", "log", "storescp"),
+            Bar("rss-mf", "log", figure="peak_mb"),
+        ),
+    ),
+    "nagle": Plan(
+        "CT",
+        "dcmsend as shipped",
+        ("storescp as shipped", "log", "file"),
+        count=20,
+        bars=(Bar("nagle", "log", "storescp as shipped"),),
+    ),
+    "mr-peers": Plan("MR", "dcmsend", ("storescp", "dcmqrscp", "pynetdicom app")),
+    "mr-16": Plan("MR", "dcmsend", ("storescp --fork", "log", "file"), associations=16),
+    "ct-replay": Plan("CT", "replay", ("storescp", "log", "file", "raw TCP, file")),
+    "ct-4": Plan("CT", "dcmsend", ("storescp --fork", "log", "file"), associations=4),
+    "ct-16": Plan("CT", "dcmsend", ("storescp --fork", "log", "file"), associations=16),
+    "ct-peers": Plan(
+        "CT",
+        "dcmsend",
+        ("storescp", "dcmqrscp", "Orthanc", "pynetdicom app", "pynetdicom handler"),
+    ),
+    "dx": Plan("DX", "dcmsend", ("storescp", "log", "file", "Orthanc")),
+    "mf-peers": Plan("MF", "dcmsend", ("storescp", "Orthanc", "pynetdicom handler")),
+}
+BARS_ALONE = [name for name, plan in PLANS.items() if plan.bars]
+QUICK = {"MR": 200, "CT": 30, "DX": 2, "MF": 1}
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sets", nargs="*", choices=[*SETS], default=[*SETS][:2])
+    given = _arguments()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        report = Report("receive", Path(folder), PROGRAMS)
+        for name in given.tables:
+            plan = PLANS[name]
+            if given.quick:
+                plan = replace(plan, count=min(QUICK[plan.kind], plan.count or 2000))
+            _table(report, name, plan, given, Path(folder))
+        report.finish(given)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.receive", description=__doc__
+    )
+    parser.add_argument(
+        "--tables",
+        nargs="+",
+        choices=PLANS,
+        default=BARS_ALONE,
+        metavar="TABLE",
+        help=f"which, of {', '.join(PLANS)}; those with bars by default",
+    )
+    parser.add_argument("--full", action="store_true", help="all tables")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sets, one round: does it work?"
+    )
+    parser.add_argument("--rounds", type=int, help="counted rounds (6)")
+    parser.add_argument("--arms", nargs="+", help="only these receivers")
     parser.add_argument("--count", type=int, help="instances, other than the usual")
     parser.add_argument("--before", type=Path, help="root of another copy to compare")
-    parser.add_argument("--nagle", action="store_true", help="sender as shipped")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    arguments = parser.parse_args()
-    figures: dict[str, object] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.release()}"
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.sets:
-            sop_class, size, frames, count = SETS[name]
-            count = arguments.count or count
-            studies = Path(folder) / name.split()[0]
-            write_instances(studies, sop_class, size, frames, count)
-            figures[name] = measure(
-                studies,
-                count,
-                arguments.rounds,
-                Path(folder),
-                before=arguments.before,
-                environment=SHIPPED if arguments.nagle else PROMPT,
-            )
-            print(name, json.dumps(figures[name], indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
+    parser.add_argument("--folder", type=Path, help="where to write; default: TMPDIR")
+    add_output_options(parser)
+    given = parser.parse_args()
+    if given.full:
+        given.tables = list(PLANS)
+    given.rounds = given.rounds or (1 if given.quick else 6)
+    for program in PROGRAMS:
+        if shutil.which(program) is None:
+            parser.error(f"{program} is missing (Debian: dcmtk, orthanc)")
+    return given
 
 
-def measure(
-    studies: Path,
-    count: int,
-    rounds: int,
-    folder: Path,
-    *,
-    before: Path | None,
-    environment: dict[str, str],
-) -> dict[str, object]:
-    """Time `rounds` rounds after one that is not counted."""
-    receivers: dict[str, Callable[[Path], Receiver]] = {
-        "storescp": lambda fresh: storescp(fresh, environment),
-        "secondread": lambda fresh: secondread_node(fresh, HERE),
-    }
-    if before is not None:
-        receivers["before"] = lambda fresh: secondread_node(fresh, before.resolve())
-    rates: dict[str, list[float]] = {name: [] for name in receivers}
-    cpu: dict[str, list[float]] = {name: [] for name in receivers}
-    peaks: dict[str, int] = dict.fromkeys(receivers, 0)
-    for number in range(rounds + 1):
-        names = list(receivers)[:: 1 if number % 2 else -1]
-        for name in names:
-            fresh = folder / f"{studies.name}-{name}-{number}"
-            fresh.mkdir()
-            with receivers[name](fresh) as (port, process_id):
-                os.sync()
-                used = cpu_seconds(process_id)
-                started = time.perf_counter()
-                send(studies, port, environment)
-                seconds = time.perf_counter() - started
-                peaks[name] = max(peaks[name], peak_kib(process_id))
-                used = cpu_seconds(process_id) - used
-            if number:
-                rates[name].append(count / seconds)
-                cpu[name].append(used)
-    result: dict[str, object] = {
-        f"{name}_per_s": summary(values) for name, values in rates.items()
-    }
-    for other in [name for name in receivers if name != "secondread"]:
-        result[f"rate_to_{other}"] = summary(pairs(rates, other))
-        result[f"cpu_to_{other}"] = summary(pairs(cpu, other))
-    result["peak_mib"] = {name: round(peak / 1024, 1) for name, peak in peaks.items()}
-    return result
-
-
-def pairs(values: dict[str, list[float]], other: str) -> list[float]:
-    """Return the ratios to `other`, round by round."""
-    return [
-        a / max(b, 0.01)
-        for a, b in zip(values["secondread"], values[other], strict=True)
-    ]
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Return median, least and greatest."""
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
-
-
-def write_instances(
-    folder: Path, sop_class: str, size: int, frames: int, count: int
+def _table(
+    report: Report, name: str, plan: Plan, given: argparse.Namespace, folder: Path
 ) -> None:
-    """Write one study of `count` instances of noise."""
-    folder.mkdir()
-    pixels = np.random.default_rng(1).integers(0, 4096, (size, size), np.uint16)
-    for number in range(count):
-        dataset = Dataset()
-        dataset.SOPClassUID = sop_class
-        dataset.SOPInstanceUID = derived_uid("benchmark", folder.name, str(number))
-        dataset.StudyInstanceUID = derived_uid("benchmark", folder.name)
-        dataset.SeriesInstanceUID = derived_uid("benchmark", folder.name, "series")
-        dataset.Modality = folder.name
-        dataset.PatientName = "PHANTOM^BENCHMARK"
-        dataset.PatientID = "PHANTOM"
-        dataset.InstanceNumber = number + 1
-        dataset.Rows = dataset.Columns = size
-        dataset.NumberOfFrames = frames
-        dataset.SamplesPerPixel = 1
-        dataset.PhotometricInterpretation = "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-        dataset.PixelRepresentation = 0
-        dataset.PixelData = np.roll(pixels, number).tobytes() * frames
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
-
-
-def send(studies: Path, port: int, environment: dict[str, str]) -> None:
-    """Send a folder over one association."""
-    subprocess.run(
-        ["dcmsend", "-aec", "SECONDREAD", "127.0.0.1", str(port), "+sd", str(studies)],
-        env=environment,
-        check=True,
-        capture_output=True,
+    kind = KINDS[plan.kind]
+    count = given.count or plan.count or kind.usual
+    place = folder / name
+    studies = write_studies(
+        place / "in", kind, count=count, associations=plan.associations
     )
-
-
-@contextmanager
-def storescp(folder: Path, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
-    """Run DCMTK's receiver; it writes files and syncs nothing."""
-    port = free_port()
-    command = ["storescp", "+xe", "-od", str(folder), str(port)]
-    if environment is PROMPT:
-        command[1:1] = ["-pdu", "131072"]
-    with running(command, port, environment) as process_id:
-        yield port, process_id
-
-
-@contextmanager
-def secondread_node(folder: Path, root: Path) -> Iterator[tuple[int, int]]:
-    """Run the node of the copy at `root` alone, as `secondread node` does."""
-    port = free_port()
-    environment = {
-        **SHIPPED,
-        "PYTHONPATH": str(root),
-        "SECONDREAD_DATA_DIR": str(folder),
-        "SECONDREAD_NODE__PORT": str(port),
-        "SECONDREAD_STORE__LOW_WATER_BYTES": "0",
-        "SECONDREAD_ASSEMBLY__QUIET_TIME_S": "3600",
-        "SECONDREAD_QUEUE__BROKER_URL": "redis://127.0.0.1:1/0",
+    starts = {
+        arm: start
+        for arm, start in _starts(plan, given.before).items()
+        if given.arms is None or arm in given.arms
     }
-    command = [sys.executable, "-P", "-m", "cli.main", "node"]
-    with running(command, port, environment) as process_id:
-        yield port, process_id
-
-
-@contextmanager
-def running(
-    command: list[str], port: int, environment: dict[str, str]
-) -> Iterator[int]:
-    """Run a receiver until it takes connections; end it afterwards."""
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    arms = {
+        arm: _runs(start, _sender(plan, arm), studies, arm)
+        for arm, start in starts.items()
+    }
+    measured = paired_rounds(arms, rounds=given.rounds, folder=place / "runs")
+    many = "s" if plan.associations > 1 else ""
+    report.table(
+        f"{name}: {studies.count} x {kind.label}, {plan.associations} association"
+        f"{many}, {plan.sender}",
+        _rows(measured),
+        plot="to first",
     )
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        else:
-            raise SystemExit(f"{command[0]} does not listen on port {port}")
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    report.keep(name, measured.as_json())
+    for bar in plan.bars:
+        if {bar.arm, bar.other} <= {*measured.samples, ""}:
+            report.bar(
+                bar.key,
+                measured.ratio(bar.arm, bar.other, bar.figure)
+                if bar.other
+                else measured.summary(bar.arm, bar.figure),
+            )
+    # Between tables alone: a disk that discards works for a while after this.
+    shutil.rmtree(place)
+    wait_for_quiet_disk()
 
 
-def cpu_seconds(process_id: int) -> float:
-    """Return the processor time of one process so far."""
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _starts(plan: Plan, before: Path | None) -> dict[str, Start]:
+    """Return how each receiver of a table is started, ours by their mode."""
+    found: dict[str, Start] = {}
+    for arm in plan.arms:
+        if arm in OURS:
+            found[arm] = secondread(settings=OURS[arm])
+        elif arm in PEERS:
+            found[arm] = PEERS[arm]
+    if before is not None:
+        found["before"] = secondread(root=before.resolve())
+    return found
 
 
-def peak_kib(process_id: int) -> int:
-    """Return the largest resident size so far of one process, in KiB."""
-    status = Path(f"/proc/{process_id}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1])
+def _sender(plan: Plan, arm: str) -> Send:
+    """Return who sends: the same for all, but raw TCP speaks no DICOM."""
+    return SENDERS["raw" if arm.startswith("raw TCP") else plan.sender]
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _runs(
+    start: Start, send: Send, studies: Studies, arm: str
+) -> Callable[[Path], Sample]:
+    def run(folder: Path) -> Sample:
+        with start(folder) as receiver:
+            program = receiver.program
+            program.wait_until_idle()
+            os.sync()
+            before = program.usage()
+            sent = send(studies, receiver.port, folder)
+            after = program.usage()
+            program.wait_until_idle()
+            settled = program.usage()
+            check_kept(receiver, studies)
+        if after.cpu_s == before.cpu_s:
+            raise RuntimeError(f"{arm} used no processor time: it was not measured")
+        return {
+            "per_s": studies.count / sent.seconds,
+            "mb_per_s": studies.bytes / sent.seconds / 1e6,
+            "cpu_s": after.cpu_s - before.cpu_s,
+            "cpu_settled_s": settled.cpu_s - before.cpu_s,
+            "peak_mb": settled.peak_mib * 1.048576,
+            "peak_sum_mb": settled.peak_sum_mib * 1.048576,
+            "processes": after.processes,
+            **_waits(sent.waits_ms),
+        }
+
+    return run
+
+
+def _waits(waits_ms: tuple[float, ...]) -> dict[str, float]:
+    if not waits_ms:
+        return {}
+    ordered = sorted(waits_ms)
+    return {
+        "p50_ms": ordered[len(ordered) // 2],
+        "p99_ms": ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))],
+    }
+
+
+def _rows(measured: Measured) -> list[dict[str, object]]:
+    first = next(iter(measured.samples))
+    rows = []
+    for arm, samples in measured.samples.items():
+        row: dict[str, object] = {
+            "receiver": arm,
+            "per s": measured.summary(arm, "per_s"),
+            "MB/s": measured.summary(arm, "mb_per_s"),
+            "to first": measured.ratio(arm, first, "per_s"),
+            "cpu s": measured.summary(arm, "cpu_s"),
+            "cpu to first": measured.ratio(arm, first, "cpu_s"),
+            "cpu s, all written": measured.summary(arm, "cpu_settled_s"),
+            "peak MB": round(max(measured.values(arm, "peak_mb"))),
+            "sum of peaks MB": round(max(measured.values(arm, "peak_sum_mb"))),
+        }
+        if "p50_ms" in samples[0]:
+            row["p50 / p99 ms"] = " / ".join(
+                f"{summarise(measured.values(arm, figure)).median:.2f}"
+                for figure in ("p50_ms", "p99_ms")
+            )
+        rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":
-    for program in ("dcmsend", "storescp"):
-        if shutil.which(program) is None:
-            raise SystemExit(f"{program} is missing; install DCMTK")
     main()

@@ -1,18 +1,62 @@
 """Joins the rooms for one installation: which models serve, where a part is started."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.settings import DATA_DIRECTORY_VARIABLE, Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from core.domain import ModelIdentity
     from models.bundle import Bundle
     from models.catalogue import Catalogue
 
-__all__ = ["active_bundles", "catalogue", "identities", "part_command"]
+__all__ = [
+    "ServingModels",
+    "active_bundles",
+    "catalogue",
+    "identities",
+    "looking_through_models",
+    "part_command",
+]
+
+
+@dataclass(frozen=True)
+class ServingModels:
+    """What a node must know of the model packages."""
+
+    identities: tuple["ModelIdentity", ...]
+    """Of those that serve."""
+    refused: tuple[tuple[str, str], ...]
+    """Folder and reason of those that must not."""
+
+
+@contextmanager
+def looking_through_models(settings: Settings) -> Iterator["Future[ServingModels]"]:
+    """Look through the model packages in a child process while the block runs.
+
+    Every byte of a package is checked. A node does not keep what that takes (15 MB),
+    and imports the rest of itself meanwhile on another core.
+    """
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+    from multiprocessing import get_context  # noqa: PLC0415
+
+    # A fork is safe as long as this process has one thread, and starts at once.
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as child:
+        yield child.submit(_serving_models, settings)
+
+
+def _serving_models(settings: Settings) -> ServingModels:
+    found = catalogue(settings)
+    return ServingModels(
+        identities(active_bundles(found)),
+        tuple((str(one.path), one.reason) for one in found.refused),
+    )
 
 
 def catalogue(settings: Settings) -> "Catalogue":

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    catalogue,
     configuration,
     demo,
     doctor,
@@ -23,6 +24,7 @@ from cli import (
     service,
     show,
     studies,
+    token,
 )
 from core.errors import IllegalTransition, InternalError, SecondreadError
 
@@ -91,6 +93,8 @@ app.command(rich_help_panel=_CARE)(doctor.doctor)
 app.command(rich_help_panel=_CARE)(configuration.config)
 app.add_typer(rules.app, name="rules", rich_help_panel=_CARE)
 app.add_typer(models.app, name="models", rich_help_panel=_CARE)
+app.add_typer(token.app, name="token", rich_help_panel=_CARE)
+app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_CARE)
 app.command(rich_help_panel=_CARE)(licences.licences)
 
 

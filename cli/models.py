@@ -1,5 +1,6 @@
 """`secondread models`: which model packages are there, and whether they are sound."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,8 +10,11 @@ from cli.exit_codes import FAILURE
 from cli.options import AsJson, DataDirectory, opened_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core.settings import Settings
     from models.bundle import Bundle
+    from models.loaded import Considered
 
 __all__ = ["app"]
 
@@ -80,10 +84,15 @@ def show(model: Name, data_dir: DataDirectory = None, as_json: AsJson = False) -
     Example: `secondread models show chest-pneumonia`
     """
     from cli import output  # noqa: PLC0415
+    from models.runtime import light_candidates  # noqa: PLC0415
 
-    bundle = _bundle(opened_settings(data_dir), model)
+    settings = opened_settings(data_dir)
+    bundle = _bundle(settings, model)
+    runtimes = light_candidates(bundle, settings.worker.runtime)
     if as_json:
-        output.print_json({**_facts(bundle), "card": bundle.card})
+        output.print_json(
+            {**_facts(bundle), "runtimes": _runtimes(runtimes), "card": bundle.card}
+        )
         return
     from rich.markdown import Markdown  # noqa: PLC0415
 
@@ -93,7 +102,10 @@ def show(model: Name, data_dir: DataDirectory = None, as_json: AsJson = False) -
     console.print(output.plain(f"  not for: {bundle.not_for}"))
     console.print(output.plain(f"  licence: {bundle.licence}; {bundle.attribution}"))
     console.print(output.plain(f"  package: {bundle.path}"))
-    console.print(output.plain(f"  sha256:  {bundle.bundle_sha256}\n"))
+    console.print(output.plain(f"  sha256:  {bundle.bundle_sha256}"))
+    for words in _runtime_words(runtimes):
+        console.print(output.plain(f"  runtime: {words}"))
+    console.print()
     console.print(Markdown(bundle.card))
 
 
@@ -108,15 +120,18 @@ def verify(
     from cli import output  # noqa: PLC0415
     from models.runtime import load  # noqa: PLC0415
 
-    bundle = _bundle(opened_settings(data_dir), model)
+    settings = opened_settings(data_dir)
+    bundle = _bundle(settings, model)
     console = output.messages()
     with console.status(f"loading {bundle.name} {bundle.version}"):
-        loaded = load(bundle)
+        loaded = load(bundle, settings.worker.runtime)
     if as_json:
         output.print_json(
             {
                 **_facts(bundle),
                 "load_s": round(loaded.seconds_to_load, 3),
+                "memory_bytes": loaded.bytes,
+                "runtimes": _runtimes(loaded.considered),
                 "sound": True,
             }
         )
@@ -125,6 +140,8 @@ def verify(
             f"{bundle.name} {bundle.version} is sound: hashes, network and golden "
             f"cases agree; loaded in {output.duration(loaded.seconds_to_load)}."
         )
+        for words in _runtime_words(loaded.considered):
+            console.print(f"  {words}", markup=False)
 
 
 @app.command()
@@ -175,6 +192,24 @@ def _bundle(settings: "Settings", model: str) -> "Bundle":
     if "/" in model or Path(model).is_dir():
         return read_bundle(Path(model))
     return catalogue(settings).find(model)
+
+
+def _runtimes(considered: "Sequence[Considered]") -> list[dict[str, Any]]:
+    return [dataclasses.asdict(one) for one in considered]
+
+
+def _runtime_words(considered: "Sequence[Considered]") -> list[str]:
+    """Say of each runtime whether it serves the model here, and why (not)."""
+    loaded = any(one.name == "tensorflow" for one in considered)
+    able = "serves" if loaded else "can serve"
+    lines = [
+        f"{one.name} {able if one.serves else 'does not serve'}: {one.why}"
+        + (f", {one.seconds * 1000:.1f} ms an image" if one.seconds else "")
+        for one in considered
+    ]
+    if not loaded:
+        lines.append("tensorflow serves where no other does")
+    return lines
 
 
 def _facts(bundle: "Bundle") -> dict[str, Any]:

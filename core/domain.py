@@ -6,9 +6,11 @@ A *reading* is what one model said of one content set. It is one of three types,
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import TypeAdapter
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = [
     "AlgorithmIdentity",
@@ -186,12 +188,18 @@ class Failed:
 
 Reading = Analysed | NotAnalysed | Failed
 
-_READING: TypeAdapter[Reading] = TypeAdapter(Reading)
+
+@cache
+def _reading() -> "TypeAdapter[Reading]":
+    # Built when first used: a list of studies reads no reading.
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(Reading)
 
 
 def reading_to_json(reading: Reading) -> str:
     """Write a reading as the JSON that the job's row keeps."""
-    return _READING.dump_json(reading).decode()
+    return _reading().dump_json(reading).decode()
 
 
 def reading_from_json(text: str) -> Reading:
@@ -202,4 +210,4 @@ def reading_from_json(text: str) -> Reading:
     pydantic.ValidationError
         If `text` is no such reading.
     """
-    return _READING.validate_json(text)
+    return _reading().validate_json(text)

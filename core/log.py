@@ -28,7 +28,8 @@ ALLOWED_FIELDS = frozenset(
         "study_instance_uid", "series_instance_uid", "sop_instance_uid",
         "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title",
         "peer_address", "destination", "model", "model_version", "bundle_sha256",
-        "rule", "job_id", "delivery_id", "state", "outcome", "worker", "priority",
+        "rule", "runtime", "job_id", "delivery_id", "state", "outcome", "worker",
+        "priority",
         # figures
         "bytes", "instances", "associations", "attempt", "attempts", "count",
         "duration_s", "delay_s", "status", "port", "address", "path", "url", "version",

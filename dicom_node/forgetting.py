@@ -17,8 +17,8 @@ from dicom_node.instance_store import InstanceStore
 
 __all__ = ["Forgotten", "forget_study"]
 
-# A statement of SQLite may have some hundred parameters and must not grow with a study.
-_CHUNK = 500
+# A statement of SQLite may have 32766 parameters and must not grow with a study.
+_CHUNK = 10_000
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,9 @@ def forget_study(
                 delete(conflict).where(conflict.c.sop_instance_uid.in_(chunk))
             )
         connection.execute(delete(study).where(study.c.id == row.id))
+    with database.read() as connection:
+        # No index leads from content to rows, because only this question needs one: all
+        # rows are read, which holds nobody up.
         names -= _still_named(connection, names, instance.c.sha256)
         report_names -= _still_named(connection, report_names, report.c.sha256)
     store.remove(names)

@@ -95,6 +95,7 @@ class IndexWriter:
             )
             self._queue.put(entry)
             count += 1
+        self._loading = self._known.load(self._stopping)
         self._thread.start()
         return count
 
@@ -124,6 +125,7 @@ class IndexWriter:
         self._thread.join(timeout_s)
         self._stopping.set()
         self._thread.join(max(0.0, deadline - time.monotonic()) + 0.5)
+        self._loading.join(0.5)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -204,6 +206,7 @@ class IndexWriter:
                     else entry.instance
                     for entry in entries
                 ],
+                uids=self._known.uids,
             )
             for work in batch:
                 if isinstance(work, _Conflict):

@@ -9,6 +9,7 @@ from collections import Counter
 
 from core.database.engine import Database
 from core.database.studies import KnownInstance, known_instance
+from core.database.uid_filter import UidFilter
 from core.errors import ConflictingInstance, StoreUnavailable
 from core.log import get_log
 
@@ -17,6 +18,7 @@ __all__ = ["ConflictWith", "KnownContent"]
 # Look-ups at once: fewer than the database has pooled connections, so that many
 # associations cannot take them all.
 _LOOK_UPS = 4
+_LOAD_AGAIN_S = 5.0
 
 
 class ConflictWith(ConflictingInstance):
@@ -40,8 +42,39 @@ class KnownContent:
         self._database = database
         self._lock = threading.Lock()
         self._look_ups = threading.BoundedSemaphore(_LOOK_UPS)
+        self.uids = UidFilter()
+        # One node holds a data directory, and its writer feeds the filter. An index on
+        # a server may have another node that writes to it.
+        self._filter_proves = database.engine.dialect.name == "sqlite"
         # How many files of this content are being received or wait for the index.
         self._open: dict[str, tuple[KnownInstance, Counter[str]]] = {}
+
+    def load(self, stopping: threading.Event) -> threading.Thread:
+        """Begin to learn which UIDs the index knows, so that most need no look-up.
+
+        Parameters
+        ----------
+        stopping
+            Ends it early.
+
+        Returns
+        -------
+        The thread that does it, in some seconds for some million instances.
+        """
+        thread = threading.Thread(
+            target=self._load, args=(stopping,), name="uid-filter", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def _load(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                self.uids.load(self._database, stopping.is_set)
+                return
+            except StoreUnavailable as error:
+                get_log().warning("index_unreadable", error=str(error))
+                stopping.wait(_LOAD_AGAIN_S)
 
     def claim(self, sop_instance_uid: str, content: KnownInstance) -> bool:
         """Ask for a UID before its content is made durable.
@@ -110,6 +143,8 @@ class KnownContent:
                 del self._open[sop_instance_uid]
 
     def _indexed(self, sop_instance_uid: str) -> KnownInstance | None:
+        if self._filter_proves and not self.uids.may_hold(sop_instance_uid):
+            return None
         try:
             with self._look_ups, self._database.read() as connection:
                 return known_instance(connection, sop_instance_uid)

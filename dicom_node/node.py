@@ -23,9 +23,11 @@ from dicom_node.application_entity import ApplicationEntity
 from dicom_node.assembly import Assembler
 from dicom_node.delivery.courier import Courier
 from dicom_node.delivery.destinations import sender_for
+from dicom_node.dicomweb.server import DicomwebServer
 from dicom_node.instance_store import InstanceStore
 from dicom_node.periodic import PeriodicThread
 from dicom_node.publisher import Announce, Publisher
+from dicom_node.query.cataloguer import Cataloguer
 from dicom_node.rules import check_sources
 from dicom_node.sweep import Sweep
 
@@ -43,6 +45,8 @@ class NodeAddress:
     """The address it is bound to; 0.0.0.0 is all of them."""
     port: int
     ae_title: str
+    http_port: int | None = None
+    """Of DICOMweb; None where it is not served."""
 
 
 class _Crash:
@@ -116,17 +120,23 @@ def _run(
     with database.write() as connection:
         interrupted = deliveries.interrupted(connection)
     port = entity.start()
+    web = DicomwebServer(settings, database, store, entity.receiver)
     # After it, because starting may find studies that the index did not know.
     resumed = threads.assembler.resume()
     threads.start()
+    http_port = web.start()
+    address = NodeAddress(
+        settings.bind_address, port, settings.node.ae_title, http_port
+    )
     try:
         get_log().info("node_started", port=port, count=resumed + interrupted)
         if ready is not None:
-            ready(NodeAddress(settings.bind_address, port, settings.node.ae_title))
+            ready(address)
         while not stop.wait(0.1) and not crash.happened.is_set():
             pass
     finally:
         deadline = time.monotonic() + STOP_WITHIN_S
+        web.stop()
         entity.stop(_RECEIVING_STOPS_WITHIN_S)
         threads.stop(deadline)
         get_log().info("node_stopped")
@@ -157,6 +167,10 @@ class _Threads:
         self.assembler = Assembler(
             settings, database, store, active_models, on_jobs=self._publishing.wake
         )
+        self._cataloguer = Cataloguer(database, store)
+        cataloguing = PeriodicThread(
+            "catalogue", self._cataloguer.step, on_crash=on_crash
+        )
         self._assembling = PeriodicThread(
             "assembly", self.assembler.tick, on_crash=on_crash
         )
@@ -185,10 +199,17 @@ class _Threads:
                 settings.destinations, self._couriers, strict=True
             )
         ]
-        self._all = [self._assembling, self._publishing, sweeping, *delivering]
+        self._all = [
+            self._assembling,
+            self._publishing,
+            sweeping,
+            cataloguing,
+            *delivering,
+        ]
 
     def note_arrival(self, study_instance_uid: str) -> None:
         self.assembler.note_arrival(study_instance_uid)
+        self._cataloguer.note(study_instance_uid)
         self._assembling.wake()
 
     def start(self) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from core.domain import AlgorithmIdentity, Code
 from core.errors import InvalidBundle
 from models.archive import check_keras_archive
+from models.frozen.graph import FROZEN_NAME, FrozenGraph, read_frozen
 from models.golden import GOLDEN_NAME, GoldenCases, read_golden_cases
 from models.manifest import FORMAT, Manifest
 from models.scope.guard import SCOPE_NAME, ScopeGuard, read_guard
@@ -67,6 +68,8 @@ class Bundle:
     """Over the manifest, which holds the hash of every other file."""
     scope: ScopeSpecification | None = None
     """How far an image may lie from the training images; None: not looked at."""
+    has_frozen_graph: bool = False
+    """Whether a runtime other than TensorFlow can serve it."""
 
     @property
     def weights_path(self) -> Path:
@@ -118,6 +121,21 @@ class Bundle:
             return None
         return read_guard(self.path / SCOPE_NAME, self.scope.picture_side)
 
+    def frozen_graph(self) -> FrozenGraph | None:
+        """Read the network as a plain list of calculations; None if there is none."""
+        if not self.has_frozen_graph:
+            return None
+        guard, scope = self.scope_guard(), self.scope
+        features = None
+        if guard is not None and scope is not None:
+            features = len(guard.mean) - scope.picture_side**2
+        return read_frozen(
+            self.path / FROZEN_NAME,
+            input_shape=(self.input.rows, self.input.columns, self.input.channels),
+            outputs=len(self.outputs),
+            features=features,
+        )
+
 
 def read_bundle(path: Path) -> Bundle:
     """Read and check a model package, without TensorFlow.
@@ -140,6 +158,7 @@ def read_bundle(path: Path) -> Bundle:
     shape = (bundle.input.rows, bundle.input.columns, bundle.input.channels)
     check_keras_archive(bundle.weights_path, shape)
     bundle.scope_guard()
+    bundle.frozen_graph()
     bundle.golden_cases()
     return bundle
 
@@ -261,6 +280,7 @@ def _bundle(path: Path, manifest: Manifest, bundle_sha256: str) -> Bundle:
         weights_sha256=manifest.files[WEIGHTS_NAME],
         bundle_sha256=bundle_sha256,
         scope=_scope(manifest),
+        has_frozen_graph=FROZEN_NAME in manifest.files,
     )
 
 

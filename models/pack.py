@@ -1,9 +1,11 @@
 """Make a bundle of a trained network and a few answers.
 
 `python -m models.pack KERAS_FILE ANSWERS.toml OUT [--card CARD.md]
-[--out-of-fold CSV]`. The answers are the tables of `bundle.toml` that only a person can
-write; hashes, golden cases and the rest are made here, and what comes out has been read
-back and served once before it gets its name.
+[--out-of-fold CSV]`, or a new version of one that is there, with the same network:
+`python -m models.pack --again BUNDLE VERSION OUT [--card CARD.md]`. The answers are the
+tables of `bundle.toml` that only a person can write; hashes, golden cases and the rest
+are made here, and what comes out has been read back and served once before it gets its
+name.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import InvalidBundle
+from core.log import get_log
 from models.archive import check_keras_archive
 from models.bundle import (
     CARD_NAME,
@@ -35,14 +38,17 @@ from models.bundle import (
 from models.calibration import Calibration
 from models.card import pass_rate_table, performance_table
 from models.evaluation import evaluate_out_of_fold
+from models.frozen.freeze import freeze
+from models.frozen.graph import FROZEN_NAME
 from models.golden import GOLDEN_NAME, GoldenCases, golden_images
 from models.manifest import FORMAT
 from models.preparation import prepare
-from models.runtime import load, with_features
+from models.runtime import load
+from models.runtimes.tensorflow import read_network, with_features
 from models.scope.guard import SCOPE_NAME, ScopeGuard, read_guard, vectors
 from models.specification import InputSpecification, ScopeSpecification
 
-__all__ = ["pack"]
+__all__ = ["pack", "pack_again"]
 
 # Float32 sums in another order differ by some 1e-5; a wrong network by whole units.
 _GOLDEN_TOLERANCE = 0.01
@@ -123,16 +129,66 @@ def pack(
             scope = ScopeSpecification(**found)
         cases = _golden_cases(network, specification, scope, guard)
         (folder / GOLDEN_NAME).write_bytes(cases.to_bytes())
+        _write_frozen(network, specification, scope, guard, tree, folder)
         text = card or _CARD.format(**parsed.identity.model_dump())
         (folder / CARD_NAME).write_text(text, encoding="utf-8")
-        tree["files"] = {
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in tree["files"]
-        }
-        (folder / MANIFEST_NAME).write_text(_to_toml(tree), encoding="utf-8")
-        load(read_bundle(folder))
+        _seal(tree, folder)
         shutil.move(folder, out)
     return read_bundle(out)
+
+
+def pack_again(
+    bundle: Bundle, version: str, out: Path, *, card: str | None = None
+) -> Bundle:
+    """Make a new version of a bundle: the same network and golden cases, frozen anew.
+
+    Parameters
+    ----------
+    bundle
+        The old one; not changed.
+    version
+        Of the new one.
+    out
+        The folder to make; it must not exist.
+    card
+        Text of the new `CARD.md`; the old one's if None.
+
+    Raises
+    ------
+    InvalidBundle
+        If the new one would not pass its own checks.
+    """
+    if out.exists():
+        raise InvalidBundle(f"{out} exists already; give the name of a new folder.")
+    tree = tomllib.loads((bundle.path / MANIFEST_NAME).read_text(encoding="utf-8"))
+    tree["identity"]["version"] = version
+    tree["files"].pop(FROZEN_NAME, None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".packing-") as temporary:
+        folder = Path(temporary) / out.name
+        shutil.copytree(bundle.path, folder)
+        (folder / FROZEN_NAME).unlink(missing_ok=True)
+        if card is not None:
+            (folder / CARD_NAME).write_text(card, encoding="utf-8")
+        _write_frozen(
+            read_network(bundle), bundle.input, bundle.scope, bundle.scope_guard(),
+            tree, folder,
+        )  # fmt: skip
+        _seal(tree, folder)
+        shutil.move(folder, out)
+    return read_bundle(out)
+
+
+def _seal(tree: dict[str, Any], folder: Path) -> None:
+    """Write the manifest with every file's hash, and serve the bundle once."""
+    tree["files"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in tree["files"]
+    }
+    (folder / MANIFEST_NAME).write_text(_to_toml(tree), encoding="utf-8")
+    bundle = read_bundle(folder)
+    load(bundle, "tensorflow")
+    load(bundle)
 
 
 def _tree(
@@ -186,6 +242,33 @@ def _golden_cases(
     return GoldenCases(images, inputs, logits, guard.distances(given))
 
 
+def _write_frozen(
+    network: Any,
+    specification: InputSpecification,
+    scope: ScopeSpecification | None,
+    guard: ScopeGuard | None,
+    tree: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Add the frozen graph, unless the network calculates what none can hold."""
+    lengths: tuple[int, ...] = (len(tree["outputs"]),)
+    if scope is not None and guard is not None:
+        network = with_features(network, scope.layer)
+        lengths = (*lengths, len(guard.mean) - scope.picture_side**2)
+    given = specification
+    try:
+        graph = freeze(
+            network,
+            input_shape=(given.rows, given.columns, given.channels),
+            output_lengths=lengths,
+        )
+    except InvalidBundle as error:
+        get_log().warning("no_frozen_graph", reason=str(error))
+        return
+    (folder / FROZEN_NAME).write_bytes(graph.to_bytes())
+    tree["files"][FROZEN_NAME] = _PLACEHOLDER_SHA256
+
+
 def _to_toml(tree: Mapping[str, Any]) -> str:
     """Write tables, arrays of tables and plain values: all that a manifest has."""
     lines = [f"{key} = {_value(value)}" for key, value in tree.items() if _plain(value)]
@@ -225,9 +308,14 @@ def _value(value: Any) -> str:
 def main() -> None:
     """Make a bundle from the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.pack")
-    parser.add_argument("keras_file", type=Path)
-    parser.add_argument("answers", type=Path, help="TOML")
+    parser.add_argument("source", type=Path, help="KERAS_FILE; with --again a bundle")
+    parser.add_argument("answers", help="TOML file; with --again the new version")
     parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="make a new version of a bundle, with the same network",
+    )
     parser.add_argument("--card", type=Path, help="Markdown; a skeleton otherwise")
     parser.add_argument(
         "--out-of-fold",
@@ -242,9 +330,13 @@ def main() -> None:
         help="takes scope.npz and scope.json, and fills the card's line of pass rates",
     )
     given = parser.parse_args()
-    answers = tomllib.loads(given.answers.read_text(encoding="utf-8"))
-    guard = None
     card = given.card.read_text(encoding="utf-8") if given.card else None
+    if given.again:
+        old = read_bundle(given.source)
+        _tell(pack_again(old, given.answers, given.out, card=card))
+        return
+    answers = tomllib.loads(Path(given.answers).read_text(encoding="utf-8"))
+    guard = None
     calibration = None
     if given.out_of_fold:
         figures = evaluate_out_of_fold(given.out_of_fold)
@@ -261,13 +353,17 @@ def main() -> None:
         if card is not None:
             card = card.replace(_SCOPE_FIGURES, pass_rate_table(fitted))
     bundle = pack(
-        given.keras_file,
+        given.source,
         answers,
         given.out,
         card=card,
         calibration=calibration,
         guard=guard,
     )
+    _tell(bundle)
+
+
+def _tell(bundle: Bundle) -> None:
     sys.stdout.write(f"{bundle.path} {bundle.bundle_sha256}\n")
 
 

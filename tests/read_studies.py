@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from core.database import deliveries, jobs, studies
+from core.assessment import Assessment
+from core.database import deliveries, jobs, reports, studies
 from core.database.engine import Database, open_database
 from core.database.jobs import NewJob
 from core.database.reports import NewReport
@@ -32,6 +33,7 @@ from core.domain import (
 )
 from core.settings import Priority, Settings
 from dicom_node.instance_store import InstanceStore
+from review.decisions import results_of_study
 from worker.phantom import PhantomIdentity, chest_radiograph, to_dicom
 from worker.report.context import (
     COMPREHENSIVE_3D_SR,
@@ -267,8 +269,6 @@ class ReadStudies:
 
     def documents(self, study_instance_uid: str) -> list[tuple[str, Path]]:
         """Return kind and path of a study's reports, the oldest first."""
-        from core.database import reports
-
         with self.database.read() as connection:
             row = studies.study_by_uid(connection, study_instance_uid)
             assert row is not None
@@ -279,8 +279,6 @@ class ReadStudies:
 
     def deliveries(self, study_instance_uid: str) -> list[tuple[str, str, float]]:
         """Return document kind, state and due time of each delivery."""
-        from core.database import reports
-
         with self.database.read() as connection:
             row = studies.study_by_uid(connection, study_instance_uid)
             assert row is not None
@@ -292,6 +290,12 @@ class ReadStudies:
                 (kinds[one.report_id], one.state.value, one.due_at)
                 for one in deliveries.deliveries_of_study(connection, row.id)
             ]
+
+    def decision(self, study_instance_uid: str) -> Assessment:
+        """Return the decision that holds on the one result of a study."""
+        (result,) = results_of_study(self.database, study_instance_uid)
+        assert result.standing is not None
+        return result.standing.assessment
 
     def newest_document(self, study_instance_uid: str) -> Dataset:
         """Read the last report of a study."""

@@ -266,6 +266,7 @@ class System:
                     "bind_address": "127.0.0.1",
                 },
             ),
+            ("[dicomweb]", {"port": 0}),
             ("[assembly]", {"quiet_time_s": times.quiet_s}),
             (
                 "[queue]",

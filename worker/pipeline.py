@@ -27,14 +27,17 @@ from core.domain import (
     reading_to_json,
 )
 from core.errors import InvalidBundle, StoreUnavailable, UnsupportedImage
-from core.settings import Settings
+from core.log import get_log
+from core.settings import Settings, WorkerSettings
 from dicom_node.instance_store import InstanceStore
 from models.applicability import notes, refusal
 from models.bundle import Bundle
 from models.catalogue import SHIPPED_BUNDLES, find_bundles
 from models.preparation import prepare
 from models.readout import findings
-from models.runtime import ResidentModels
+from models.resident import ResidentModels
+from models.runtime import LoadedModel, load
+from models.runtimes.seam import usable_cores
 from models.scope.guard import image_note, image_refusal
 from worker.orders import (
     PredecessorOrder,
@@ -172,7 +175,11 @@ class ReadingRoom:
         self._store = InstanceStore(
             settings.data_dir, durable=settings.store.durable_writes
         )
-        self._models = ResidentModels()
+        worker = settings.worker
+        self._models = ResidentModels(
+            worker.models_memory_bytes or None,
+            loader=lambda bundle: _load(bundle, worker),
+        )
         self._bundles: dict[str, Bundle] = {}
 
     def warm_up(self) -> list[str]:
@@ -235,6 +242,21 @@ class ReadingRoom:
                 f"no model package with hash {bundle_sha256[:12]}… is installed (any "
                 "more); install it again and retry the job, or dismiss the job"
             ) from None
+
+
+def _load(bundle: Bundle, worker: WorkerSettings) -> LoadedModel:
+    threads = worker.threads or max(1, usable_cores() // worker.concurrency)
+    model = load(bundle, worker.runtime, threads=threads)
+    get_log().info(
+        "model_loaded",
+        model=bundle.name,
+        model_version=bundle.version,
+        runtime=model.runtime.name,
+        duration_s=round(model.seconds_to_load, 3),
+        bytes=model.bytes,
+        reason="; ".join(f"{one.name}: {one.why}" for one in model.considered),
+    )
+    return model
 
 
 def source_headers(

@@ -70,7 +70,7 @@ def versions(*programs: str) -> dict[str, str]:
 
 
 def wait_for_quiet_disk(
-    *, quiet_s: float = 1.0, timeout_s: float = 60.0, table: str = "/proc/diskstats"
+    *, quiet_s: float = 1.0, timeout_s: float = 15.0, table: str = "/proc/diskstats"
 ) -> None:
     """Wait until no disk of this machine has worked for `quiet_s` seconds.
 

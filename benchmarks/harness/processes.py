@@ -88,6 +88,10 @@ class Running:
             processes=len(tree),
         )
 
+    def read_bytes(self) -> int:
+        """Return how much the tree has read from disks: nothing that was in memory."""
+        return sum(read for read, _ in self._disk())
+
     def wait_until_idle(
         self, *, quiet_s: float = 0.4, share: float = 0.05, timeout_s: float = 60.0
     ) -> None:
@@ -107,10 +111,10 @@ class Running:
             If it is still busy after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        before = self._written()
+        before = self._work()
         while time.monotonic() < deadline:
             time.sleep(quiet_s)
-            now = self._written()
+            now = self._work()
             if now[0] - before[0] <= share * quiet_s and now[1] == before[1]:
                 return
             before = now
@@ -118,12 +122,14 @@ class Running:
             f"{self.process.args!r} is still busy after {timeout_s:g} s; see {self.log}"
         )
 
-    def _written(self) -> tuple[float, int]:
-        written = 0
+    def _work(self) -> tuple[float, int]:
+        return self.usage().cpu_s, sum(written for _, written in self._disk())
+
+    def _disk(self) -> Iterator[tuple[int, int]]:
         for one in process_tree(self.process_id):
             with suppress(psutil.Error):
-                written += int(psutil.Process(one).io_counters().write_bytes)
-        return self.usage().cpu_s, written
+                counted = psutil.Process(one).io_counters()
+                yield counted.read_bytes, counted.write_bytes
 
     def said(self) -> str:
         """Return what it wrote to standard output and error."""

@@ -112,6 +112,7 @@ def _use_demonstration_settings(folder: Path) -> int:
         DATA_DIRECTORY_VARIABLE: str(folder),
         "SECONDREAD_NODE__PORT": str(node_port),
         "SECONDREAD_NODE__BIND_ADDRESS": "127.0.0.1",
+        "SECONDREAD_DICOMWEB__PORT": "0",
         "SECONDREAD_ASSEMBLY__QUIET_TIME_S": str(_QUIET_TIME_S),
         "SECONDREAD_STORE__LOW_WATER_BYTES": str(_LOW_WATER_BYTES),
         "SECONDREAD_DESTINATIONS": json.dumps([destination]),

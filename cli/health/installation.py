@@ -1,13 +1,17 @@
 """Checks of the installation: index, broker, models, rules, destinations."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cli.health.check import Check, fail, ok, warn
 from cli.output import duration
 from core.errors import SecondreadError
 from core.settings import DestinationSettings, Settings
+
+if TYPE_CHECKING:
+    from models.loaded import Considered
 
 __all__ = [
     "check_broker",
@@ -99,20 +103,32 @@ def _configured_broker(url: str) -> Iterator[Check]:
 
 
 def check_models(settings: Settings) -> Iterator[Check]:
-    """Read every model package, hashes included, without loading a network."""
+    """Read every model package, hashes included, without importing TensorFlow."""
     from cli.installation import active_bundles, catalogue  # noqa: PLC0415
+    from models.runtime import light_candidates  # noqa: PLC0415
 
     found = catalogue(settings)
     for refused in found.refused:
         yield fail("model", refused.reason, "repair or remove the package")
     bundles = active_bundles(found)
     for bundle in bundles:
-        yield ok("model", f"{bundle.name} {bundle.version} is whole")
+        served = _served_by(light_candidates(bundle, settings.worker.runtime))
+        yield ok("model", f"{bundle.name} {bundle.version} is whole; {served}")
     if not bundles:
         yield warn(
             "model", "no model package serves; studies are kept and not read",
             f"put one into {settings.data_dir / 'models'}",
         )  # fmt: skip
+
+
+def _served_by(considered: "Sequence[Considered]") -> str:
+    """Say what a model would run in here, and why not in something faster."""
+    able = [one for one in considered if one.serves]
+    if able:
+        fastest = min(able, key=lambda one: one.seconds or 0.0)
+        return f"{fastest.name} serves it"
+    against = "; ".join(f"{one.name}: {one.why}" for one in considered)
+    return f"tensorflow serves it ({against})"
 
 
 def check_rules(settings: Settings) -> Iterator[Check]:

@@ -18,6 +18,7 @@ from core.assessment import (
     assessment_to_json,
 )
 from core.database import deliveries, events
+from core.database.catalogue import catalogue_series
 from core.database.jobs import Documents
 from core.database.reports import add_report
 from core.database.schema import assessment, delivery, report
@@ -216,12 +217,19 @@ def undo(connection: Connection, row: AssessmentRow, *, now: float) -> list[str]
     _move(connection, row, AssessmentEvent.UNDO)
     kind = document_kind(row.decision, row.number)
     documents = connection.execute(
-        select(report.c.id, report.c.sha256).where(
+        select(report.c.id, report.c.sha256, report.c.series_instance_uid).where(
             report.c.job_id == row.job_id, report.c.document_kind == kind
         )
     ).all()
     for document in documents:
         _remove(connection, document.id, row)
+        # Queries may have been told of it meanwhile.
+        connection.execute(
+            delete(catalogue_series).where(
+                catalogue_series.c.study_id == row.study_id,
+                catalogue_series.c.series_instance_uid == document.series_instance_uid,
+            )
+        )
     # What this decision let go is told by its due time, which is the decision's own.
     for one in _deliveries(connection, row.job_id, "waiting"):
         if one.due_at == row.undo_until:

@@ -9,11 +9,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from core.errors import StoreUnavailable
 from core.settings import Settings
@@ -119,33 +124,75 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    # Alembic takes longer to import than a list of studies takes to print.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-
     try:
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        head = ScriptDirectory.from_config(config).get_current_head()
-        with engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-        if current == head:
+        if _schema_of(engine) == _newest_schema():
             return
-        known = {
-            revision.revision
-            for revision in ScriptDirectory.from_config(config).walk_revisions()
-        }
-        if current is not None and current not in known:
-            raise StoreUnavailable(
-                f"the index has schema {current}, which is newer than this release "
-                f"({head}); install the release that wrote it"
-            )
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        _upgrade(engine)
     except (SQLAlchemyError, OSError) as error:
         raise StoreUnavailable(
             f"the index {engine.url.render_as_string()} cannot be opened: {error}"
         ) from error
+
+
+def _schema_of(engine: Engine) -> str | None:
+    """Return the schema that the database says it has; None if it says nothing."""
+    reader = engine.execution_options(**{_READ_ONLY: True})
+    try:
+        with reader.connect() as connection:
+            found = connection.execute(text("SELECT version_num FROM alembic_version"))
+            return found.scalar()
+    except (OperationalError, ProgrammingError):
+        return None  # no such table, or a database that Alembic will complain about
+
+
+def _newest_schema() -> str:
+    """Return the schema of this release: migrations are numbered in their names."""
+    names = [path.stem for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")]
+    return max(names).partition("_")[0]
+
+
+def _upgrade(engine: Engine) -> None:
+    # Alembic takes a fifth of a second to import, and is hardly ever needed.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    current = _schema_of(engine)
+    known = {revision.revision for revision in scripts.walk_revisions()}
+    if current is not None and current not in known:
+        raise StoreUnavailable(
+            f"the index has schema {current}, which is newer than this release "
+            f"({scripts.get_current_head()}); install the release that wrote it"
+        )
+    with engine.connect() as connection, _rows_left_alone(connection):
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def _rows_left_alone(connection: Connection) -> Iterator[None]:
+    """Run a migration in one transaction that removes no row behind our back.
+
+    SQLite cannot change a table: it is copied and the old one dropped, which would
+    empty every table that refers to it.
+    """
+    if connection.dialect.name != "sqlite":
+        with connection.begin():
+            yield
+        return
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        with connection.begin():
+            yield
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise StoreUnavailable(
+                    f"{len(broken)} rows of the index refer to rows that are not "
+                    f"there (first in table {broken[0][0]}); restore it from a backup"
+                )
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")

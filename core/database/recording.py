@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, updat
 from sqlalchemy.exc import IntegrityError
 
 from core.database.schema import conflict, event, instance, series, study
+from core.database.shelves import find_by_uid, give_room_back, take_room, uid_hash
+from core.database.uid_filter import UidFilter
 from core.lifecycle import StudyState
 from core.settings import Priority
 
@@ -68,12 +70,6 @@ class KnownInstance:
 
 
 # Built once: of statements that run all the time, building takes as long as running.
-_KNOWN_INSTANCE = select(instance.c.sha256, instance.c.transfer_syntax_uid).where(
-    instance.c.sop_instance_uid == bindparam("uid")
-)
-_KNOWN = select(instance.c.sop_instance_uid, instance.c.sha256).where(
-    instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True))
-)
 _STUDIES = select(
     study.c.id, study.c.study_instance_uid, study.c.state, study.c.order_priority
 ).where(study.c.study_instance_uid.in_(bindparam("uids", expanding=True)))
@@ -106,8 +102,9 @@ def known_instance(
     connection: Connection, sop_instance_uid: str
 ) -> KnownInstance | None:
     """Look up the content under which a SOP Instance UID is kept."""
-    row = connection.execute(_KNOWN_INSTANCE, {"uid": sop_instance_uid}).one_or_none()
-    return KnownInstance(row.sha256, row.transfer_syntax_uid) if row else None
+    for row in find_by_uid(connection, [sop_instance_uid]):
+        return KnownInstance(row.sha256, row.transfer_syntax_uid)
+    return None
 
 
 def record_instance(connection: Connection, received: ReceivedInstance) -> Recorded:
@@ -117,7 +114,10 @@ def record_instance(connection: Connection, received: ReceivedInstance) -> Recor
 
 
 def record_instances(
-    connection: Connection, batch: Sequence[ReceivedInstance]
+    connection: Connection,
+    batch: Sequence[ReceivedInstance],
+    *,
+    uids: UidFilter | None = None,
 ) -> list[Recorded]:
     """Add instances to their series and studies; what is known changes nothing.
 
@@ -130,6 +130,8 @@ def record_instances(
         A writing transaction.
     batch
         In the order of their arrival; some hundred at most.
+    uids
+        Of this process: spares the look-up of what is certainly new.
 
     Returns
     -------
@@ -137,7 +139,10 @@ def record_instances(
     """
     if not batch:
         return []
-    kept = _kept_content(connection, batch)
+    shelf = take_room(connection, len(batch))
+    if uids is not None:
+        uids.follow(connection, shelf)
+    kept = _kept_content(connection, batch, uids)
     outcomes: list[Recorded] = []
     new: list[ReceivedInstance] = []
     for received in batch:
@@ -151,10 +156,12 @@ def record_instances(
         else:
             record_conflict(connection, received, kept_sha256=sha256)
             outcomes.append(Recorded.CONFLICT)
+    give_room_back(connection, shelf, len(batch) - len(new))
     if new:
-        study_ids = _place_in_studies(connection, new)
-        series_ids = _place_in_series(connection, study_ids, new)
-        _insert_instances(connection, study_ids, series_ids, new)
+        hashes = [uid_hash(received.sop_instance_uid) for received in new]
+        _insert(connection, new, hashes, shelf.id)
+        if uids is not None:
+            uids.added(shelf, hashes)
     return outcomes
 
 
@@ -179,11 +186,43 @@ def record_conflict(
 
 
 def _kept_content(
-    connection: Connection, batch: Sequence[ReceivedInstance]
+    connection: Connection, batch: Sequence[ReceivedInstance], uids: UidFilter | None
 ) -> dict[str, str]:
-    uids = {received.sop_instance_uid for received in batch}
-    rows = connection.execute(_KNOWN, {"uids": list(uids)})
+    asked = {received.sop_instance_uid for received in batch}
+    if uids is not None:
+        asked = {uid for uid in asked if uids.may_hold(uid)}
+    rows = find_by_uid(connection, asked) if asked else []
     return {row.sop_instance_uid: row.sha256 for row in rows}
+
+
+def _insert(
+    connection: Connection,
+    new: Sequence[ReceivedInstance],
+    hashes: Sequence[int],
+    shelf_id: int,
+) -> None:
+    study_ids = _place_in_studies(connection, new)
+    series_ids = _place_in_series(connection, study_ids, new)
+    rows = []
+    for received, value in zip(new, hashes, strict=True):
+        study_id = study_ids[received.study_instance_uid]
+        rows.append(
+            {
+                "study_id": study_id,
+                "series_id": series_ids[study_id, received.series_instance_uid],
+                "sop_instance_uid": received.sop_instance_uid,
+                "shelf": shelf_id,
+                "uid_hash": value,
+                "sop_class_uid": received.sop_class_uid,
+                "transfer_syntax_uid": received.transfer_syntax_uid,
+                "sha256": received.sha256,
+                "bytes": received.bytes,
+                "is_image": received.is_image,
+                "own_result": received.own_result,
+                "received_at": received.received_at,
+            }
+        )
+    connection.execute(_NEW_INSTANCE, rows)
 
 
 @dataclass
@@ -324,29 +363,3 @@ def _place_in_series(
 
 def _series_ids(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[_SeriesKey, int]:
     return {(row.study_id, row.series_instance_uid): row.id for row in rows}
-
-
-def _insert_instances(
-    connection: Connection,
-    study_ids: Mapping[str, int],
-    series_ids: Mapping[_SeriesKey, int],
-    new: Sequence[ReceivedInstance],
-) -> None:
-    rows = []
-    for received in new:
-        study_id = study_ids[received.study_instance_uid]
-        rows.append(
-            {
-                "study_id": study_id,
-                "series_id": series_ids[study_id, received.series_instance_uid],
-                "sop_instance_uid": received.sop_instance_uid,
-                "sop_class_uid": received.sop_class_uid,
-                "transfer_syntax_uid": received.transfer_syntax_uid,
-                "sha256": received.sha256,
-                "bytes": received.bytes,
-                "is_image": received.is_image,
-                "own_result": received.own_result,
-                "received_at": received.received_at,
-            }
-        )
-    connection.execute(_NEW_INSTANCE, rows)

@@ -37,6 +37,7 @@ __all__ = [
     "report",
     "series",
     "session",
+    "shelf",
     "study",
     "worklist",
 ]
@@ -103,16 +104,29 @@ instance = Table(
         nullable=False,
         index=True,
     ),
-    Column("sop_instance_uid", _UID, nullable=False, unique=True),
+    # Once in the table, and found by shelf and hash: see core.database.shelves.
+    Column("sop_instance_uid", _UID, nullable=False),
+    Column("shelf", Integer, nullable=False),
+    Column("uid_hash", BigInteger, nullable=False),
     Column("sop_class_uid", _UID, nullable=False),
     Column("transfer_syntax_uid", _UID, nullable=False),
     # Of the data set as the peer sent it; also its place in the store.
-    Column("sha256", _SHA256, nullable=False, index=True),
+    Column("sha256", _SHA256, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("is_image", Boolean, nullable=False),
     # A report of ours that came back: never a reason to read again.
     Column("own_result", Boolean, nullable=False, server_default=false()),
     Column("received_at", Double, nullable=False),
+    Index("ix_instance_shelf_uid_hash", "shelf", "uid_hash"),
+)
+
+# Instances in the order of arrival, so many to a shelf.
+shelf = Table(
+    "shelf",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # Rows that were put on it, forgotten ones too.
+    Column("filled", Integer, nullable=False),
 )
 
 conflict = Table(

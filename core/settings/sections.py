@@ -20,6 +20,7 @@ __all__ = [
     "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DicomwebSettings",
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
@@ -317,6 +318,26 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
+    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+        "automatic",
+        description="What networks run in. `automatic`: the fastest on this machine "
+        "that gives the package's golden answers. One that is named and cannot serve a "
+        "package gives way to TensorFlow; `secondread models show` says why.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores that one network may use; 0 shares those of this machine "
+        "(or container) among the reading processes.",
+        json_schema_extra=unit("threads"),
+    )
+    models_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        description="Memory of all networks that a reading process keeps; the least "
+        "recently used go first. Measured as growth of the process; 0 is no limit.",
+        json_schema_extra=unit("bytes"),
+    )
     maximum_jobs_per_process: int = Field(
         200,
         ge=1,
@@ -449,6 +470,61 @@ class DestinationSettings(Section):
                 "go together"
             )
         return self
+
+
+class DicomwebSettings(Section):
+    """Search, retrieve and store over HTTP."""
+
+    enabled: bool = Field(
+        True, description="Whether the node serves DICOMweb, below `/dicom-web`."
+    )
+    port: Port = Field(
+        8080,
+        description="HTTP port. 0 takes any free one (tests). A port that is taken "
+        "does not keep the node from receiving: the log and `secondread doctor` tell.",
+    )
+    bind_address: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Whoever may read here sees patient data, so "
+        "it is this machine alone until it is said otherwise; beyond it every request "
+        "needs a token, and TLS by a proxy in front.",
+    )
+    require_token: bool = Field(
+        False,
+        description="Ask for a bearer token on the loopback address, too; on every "
+        "other address one is needed anyway (`secondread token create`).",
+    )
+    public_url: str | None = Field(
+        None,
+        description="Address of the service as clients see it behind a proxy, e.g. "
+        "`https://pacs.example/dicom-web`; stands in RetrieveURL and BulkDataURI. "
+        "Unset: what the request was sent to.",
+    )
+    maximum_results: int = Field(
+        1000,
+        ge=1,
+        le=100000,
+        description="Most results of one search; the rest is asked for with `offset`.",
+        json_schema_extra=unit("results"),
+    )
+    maximum_requests: int = Field(
+        64,
+        ge=1,
+        description="Requests served at once; one more is answered 503.",
+        json_schema_extra=unit("requests"),
+    )
+    timeout_s: Seconds = Field(
+        30.0,
+        description="Longest silence of a client that sends a request or takes an "
+        "answer; then its connection is closed.",
+        json_schema_extra=unit("seconds"),
+    )
+    bulk_data_bytes: int = Field(
+        1024,
+        ge=0,
+        description="Binary values longer than this stand in metadata as a URI.",
+        json_schema_extra=unit("bytes"),
+    )
 
 
 class RuleSettings(Section):

@@ -13,6 +13,7 @@ from core.settings.sections import (
     DatabaseSettings,
     DeliverySettings,
     DestinationSettings,
+    DicomwebSettings,
     LogSettings,
     ModelSettings,
     NodeSettings,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
+    dicomweb: DicomwebSettings = DicomwebSettings()
     review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)

@@ -4,7 +4,6 @@ from core.settings import DestinationSettings, Settings
 from dicom_node.senders.association import Peer
 from dicom_node.senders.c_store import CStoreSender
 from dicom_node.senders.sender import Sender
-from dicom_node.senders.stow_rs import StowSender
 
 __all__ = ["sender_for"]
 
@@ -12,6 +11,9 @@ __all__ = ["sender_for"]
 def sender_for(destination: DestinationSettings, settings: Settings) -> Sender:
     """Make the sender that a destination's kind asks for."""
     if destination.kind == "stow":
+        # Its HTTP client is imported only where there is such a destination.
+        from dicom_node.senders.stow_rs import StowSender  # noqa: PLC0415
+
         return StowSender(
             destination.url or "",
             bearer_token_file=destination.bearer_token_file,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from core.errors import InvalidSettings
 from models.films import load_image, read_index
 from models.preparation import prepare
-from models.runtime import with_features
+from models.runtimes.tensorflow import with_features
 from models.scope.guard import ScopeGuard, vectors
 from models.training.folds import grouped_folds
 from models.training.plan import TrainingPlan

@@ -14,7 +14,7 @@ from pydicom import uid
 from core.domain import Analysed
 from models.bundle import Bundle
 from models.catalogue import SHIPPED_BUNDLES, find_bundles
-from models.runtime import ResidentModels
+from models.resident import ResidentModels
 from tests.data import instance_of, needs_pictures, picture_paths
 from worker.orders import SourceInstance
 from worker.phantom import chest_radiograph, to_dicom

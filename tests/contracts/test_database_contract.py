@@ -10,13 +10,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, event, text
 
 from core.assessment import Decision, assess
-from core.database import assessments, audit, deliveries, jobs, outbox, studies
+from core.database import (
+    assessments,
+    audit,
+    deliveries,
+    jobs,
+    outbox,
+    shelves,
+    studies,
+)
+from core.database import engine as engine_module
 from core.database.assessments import NewAssessment
 from core.database.engine import open_database
+from core.database.schema import metadata
 from core.database.studies import Recorded
+from core.database.uid_filter import UidFilter
 from core.errors import AlreadyAssessed, StoreUnavailable
 from core.settings import DatabaseSettings, Settings
 from tests.assessments import READER
@@ -25,6 +40,26 @@ from tests.unit.core.conftest import RECEIVED, settle
 from tests.unit.core.test_jobs import claim, document, finish, give_back, job
 
 pytestmark = pytest.mark.integration
+
+MIGRATIONS = Path(engine_module.__file__).parent / "migrations"
+FIRST_RELEASE = """
+INSERT INTO study (study_instance_uid, state, content_set, order_priority,
+    calling_ae_title, called_ae_title, peer_address, instance_count,
+    first_instance_at, last_instance_at)
+  VALUES ('1.2.3', 'settled', 'cc', 'routine', 'MODALITY', 'SECONDREAD',
+    '127.0.0.1', 3, 1.0, 2.0);
+INSERT INTO series (study_id, series_instance_uid, modality)
+  SELECT id, '1.2.3.1', 'DX' FROM study;
+INSERT INTO instance (study_id, series_id, sop_instance_uid, sop_class_uid,
+    transfer_syntax_uid, sha256, bytes, is_image, own_result, received_at)
+  SELECT study_id, series.id, '1.2.3.1.' || number, '1.2', '1.2.840.10008.1.2.1',
+    '000000000000000000000000000000000000000000000000000000000000000' || number,
+    1000, true, false, 1.0
+  FROM series, (SELECT 1 AS number UNION SELECT 2 UNION SELECT 3) AS numbers;
+INSERT INTO content_set_instance (content_set, instance_id)
+  SELECT 'cc', id FROM instance
+"""
+"""What a node of that release may have written."""
 
 
 def _server_programs() -> Path | None:
@@ -61,18 +96,23 @@ def postgresql_url():
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
+def settings(request, tmp_path):
     if request.param == "sqlite":
-        settings = Settings(data_dir=tmp_path)
-    else:
-        url = request.getfixturevalue("postgresql_url")
-        settings = Settings(data_dir=tmp_path, database=DatabaseSettings(url=url))
+        yield Settings(data_dir=tmp_path)
+        return
+    url = request.getfixturevalue("postgresql_url")
+    yield Settings(data_dir=tmp_path, database=DatabaseSettings(url=url))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
+@pytest.fixture
+def database(settings):
     opened = open_database(settings)
     yield opened
-    if request.param == "postgresql":
-        with opened.write() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
     opened.close()
 
 
@@ -81,6 +121,70 @@ def queued_job(database):
     with database.write() as connection:
         studies.record_instance(connection, RECEIVED)
     return settle(database)
+
+
+def test_an_index_of_the_first_release_is_taken_over(settings):
+    _make_index_of_first_release(settings)
+
+    database = open_database(settings)
+
+    try:
+        with database.read() as connection:
+            row = studies.study_by_uid(connection, "1.2.3")
+            assert row.instance_count == 3
+            kept = studies.instances_of_content_set(connection, row.content_set)
+            known = studies.known_instance(connection, "1.2.3.1.2")
+        assert [entry.sop_instance_uid for entry in kept] == [
+            f"1.2.3.1.{n}" for n in (1, 2, 3)
+        ]
+        assert known.sha256 == f"{2:064x}"
+        same = replace(RECEIVED, sop_instance_uid="1.2.3.1.2", sha256=f"{2:064x}")
+        with database.write() as connection:
+            outcomes = studies.record_instances(
+                connection,
+                [
+                    same,
+                    replace(same, sha256="c" * 64),
+                    replace(RECEIVED, sop_instance_uid="1.2.3.1.4"),
+                ],
+            )
+        assert outcomes == [Recorded.DUPLICATE, Recorded.CONFLICT, Recorded.NEW]
+    finally:
+        database.close()
+
+
+def _make_index_of_first_release(settings: Settings) -> None:
+    engine = create_engine(settings.database_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in FIRST_RELEASE.split(";"):
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_the_migrated_schema_is_the_one_the_code_knows(database):
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_look_up_by_uid_uses_the_index_of_shelves(database):
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL decides by the size of the table")
+    plans = []
+    with database.read() as connection:
+
+        @event.listens_for(connection, "before_cursor_execute")
+        def explain(_connection, cursor, statement, parameters, *_arguments):
+            cursor.execute("EXPLAIN QUERY PLAN " + statement, parameters)
+            plans.extend(row[3] for row in cursor.fetchall())
+
+        studies.known_instance(connection, "1.2.3")
+
+    assert plans[0].startswith("SEARCH instance USING INDEX ix_instance_shelf_uid_hash")
 
 
 def test_a_job_goes_from_instance_to_delivery(database, queued_job):
@@ -133,6 +237,70 @@ def test_a_batch_is_one_set_of_rows(database):
     with database.read() as connection:
         rows = [studies.study_by_uid(connection, f"1.2.{n}") for n in range(3)]
     assert [row.instance_count for row in rows] == [22, 21, 21]
+
+
+def test_writers_at_once_record_an_instance_once(database):
+    batch = [replace(RECEIVED, sop_instance_uid=f"1.2.3.1.{n}") for n in range(20)]
+    outcomes = []
+
+    def write() -> None:
+        with database.write() as connection:
+            outcomes.extend(studies.record_instances(connection, batch))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert outcomes.count(Recorded.NEW) == 20
+    assert outcomes.count(Recorded.DUPLICATE) == 60
+
+
+def test_an_instance_on_a_full_shelf_is_still_known(database, monkeypatch):
+    monkeypatch.setattr(shelves, "ROWS_OF_SHELF", 10)
+    batch = [replace(RECEIVED, sop_instance_uid=f"1.2.3.1.{n}") for n in range(64)]
+    filter_of_uids = UidFilter()
+    filter_of_uids.load(database)
+
+    for one in batch:
+        with database.write() as connection:
+            studies.record_instances(connection, [one], uids=filter_of_uids)
+    with database.write() as connection:
+        again = studies.record_instances(connection, batch, uids=filter_of_uids)
+        without = studies.record_instances(connection, batch)
+        found = shelves.shelves_from(connection, 0)
+
+    assert again == without == [Recorded.DUPLICATE] * 64
+    assert [shelf.filled for shelf in found] == [10, 10, 10, 10, 10, 10, 4]
+
+
+def test_a_filter_learns_what_another_process_records(database):
+    mine = UidFilter()
+    mine.load(database)
+    other = replace(RECEIVED, sop_instance_uid="1.2.3.1.2")
+    with database.write() as connection:
+        studies.record_instances(connection, [RECEIVED], uids=mine)
+    with database.write() as connection:
+        studies.record_instances(connection, [other])
+
+    with database.write() as connection:
+        outcomes = studies.record_instances(connection, [RECEIVED, other], uids=mine)
+
+    assert outcomes == [Recorded.DUPLICATE] * 2
+
+
+def test_a_batch_that_was_rolled_back_is_new_the_next_time(database):
+    filter_of_uids = UidFilter()
+    filter_of_uids.load(database)
+    with database.engine.connect() as connection:
+        studies.record_instances(connection, [RECEIVED], uids=filter_of_uids)
+        connection.rollback()
+
+    with database.write() as connection:
+        outcomes = studies.record_instances(connection, [RECEIVED], uids=filter_of_uids)
+
+    assert outcomes == [Recorded.NEW]
 
 
 def test_only_one_of_many_workers_gets_a_job(database, queued_job):

@@ -17,6 +17,7 @@ from core.errors import InternalError, InvalidSettings, StoreUnavailable
 from core.lifecycle import StudyState
 from core.settings import (
     AssemblySettings,
+    DicomwebSettings,
     NodeSettings,
     QueueSettings,
     RuleSettings,
@@ -49,6 +50,7 @@ def settings(tmp_path) -> Settings:
     return Settings(
         data_dir=tmp_path / "data",
         node=NodeSettings(port=0),
+        dicomweb=DicomwebSettings(port=0),
         store=StoreSettings(durable_writes=False, low_water_bytes=0),
         assembly=AssemblySettings(quiet_time_s=0.3),
         # Nobody listens there: the broker is away.

@@ -99,6 +99,7 @@ def running_service(data_dir: Path, **settings: str) -> Iterator[Service]:
         "SECONDREAD_DATA_DIR": str(data_dir),
         "SECONDREAD_NODE__PORT": str(port),
         "SECONDREAD_REVIEW__PORT": "0",
+        "SECONDREAD_DICOMWEB__PORT": "0",
         "NO_COLOR": "1",
         **settings,
     }

@@ -2,6 +2,8 @@
 
 from alembic import context
 
+import core.database.access_tokens
+import core.database.catalogue  # noqa: F401 - their tables belong to the metadata
 from core.database.schema import metadata
 
 context.configure(

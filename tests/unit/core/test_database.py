@@ -1,11 +1,16 @@
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from core.database import engine
 from core.database.engine import open_database
 from core.database.schema import metadata
 from core.errors import StoreUnavailable
@@ -17,6 +22,26 @@ def test_the_migrations_lead_to_the_schema_of_the_code(database):
         difference = compare_metadata(MigrationContext.configure(connection), metadata)
 
     assert difference == []
+
+
+def test_an_index_that_is_up_to_date_opens_without_alembic(settings, database):
+    code = (
+        "import sys; from core.settings import load_settings; "
+        "from core.database.engine import open_database; "
+        "open_database(load_settings(None)).close(); "
+        "assert 'alembic' not in sys.modules"
+    )
+    environment = {"SECONDREAD_DATA_DIR": str(settings.data_dir)}
+
+    subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, check=True
+    )
+
+
+def test_the_newest_migration_is_the_one_with_the_highest_number():
+    scripts = ScriptDirectory(str(engine._MIGRATIONS))
+
+    assert engine._newest_schema() == scripts.get_current_head()
 
 
 def test_a_commit_is_on_the_disk_when_it_returns(database):

@@ -78,10 +78,12 @@ def test_an_entry_that_comes_alone_and_cannot_be_written_holds_up_nobody(
 ) -> None:
     real = module.record_instances
 
-    def record(connection: Connection, batch: list[ReceivedInstance]) -> object:
+    def record(
+        connection: Connection, batch: list[ReceivedInstance], **options: object
+    ) -> object:
         if any(instance.sop_instance_uid == "1.2.1" for instance in batch):
             raise StoreUnavailable("this row cannot be written")
-        return real(connection, batch)
+        return real(connection, batch, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "record_instances", record)
     with receiving(settings_for(tmp_path)) as node:
@@ -154,10 +156,12 @@ def test_one_entry_that_cannot_be_written_does_not_hold_up_the_others(
     real = module.record_instances
     broken = True
 
-    def record(connection: Connection, batch: list[ReceivedInstance]) -> object:
+    def record(
+        connection: Connection, batch: list[ReceivedInstance], **options: object
+    ) -> object:
         if broken and any(one.sop_instance_uid == "1.2.1" for one in batch):
             raise StoreUnavailable("this row cannot be written")
-        return real(connection, batch)
+        return real(connection, batch, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "record_instances", record)
     monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.2)

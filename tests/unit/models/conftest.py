@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle import Bundle
+from models.runtime import LIGHT_RUNTIMES
 from tests.tiny_bundle import KERAS_AND_NUMPY, make_tiny_bundle
 
 
@@ -24,3 +25,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def bundle_copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy"))
+
+
+@pytest.fixture(params=sorted(LIGHT_RUNTIMES))
+def light_runtime(request: pytest.FixtureRequest):
+    """Each runtime that needs an extra, where the extra is installed."""
+    pytest.importorskip({"litert": "ai_edge_litert"}[request.param])
+    return LIGHT_RUNTIMES[request.param]

@@ -7,12 +7,24 @@ import pytest
 from core.errors import InternalError, InvalidBundle, ModelOutputInvalid
 from models.bundle import read_bundle
 from models.golden import GoldenCases
-from models.runtime import LoadedModel, ResidentModels, load
+from models.resident import ResidentModels
+from models.runtime import LoadedModel, load
 
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle):
     return load(tiny_bundle)
+
+
+class Broken:
+    name = "broken"
+    largest_batch = 8
+
+    def __init__(self, outputs, value):
+        self.answer = np.full(outputs, value, np.float32)
+
+    def run(self, batch):
+        return [np.tile(self.answer, (len(batch), 1))]
 
 
 def plane(value):
@@ -55,20 +67,14 @@ def test_a_batch_of_another_form_is_a_bug_of_the_caller(model, batch):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_output_that_is_not_finite_is_never_returned(tiny_bundle, value):
-    def broken(batch):
-        return np.full((len(batch), 1), value, np.float32)
-
-    model = LoadedModel(tiny_bundle, single=broken, several=broken)
+    model = LoadedModel(tiny_bundle, Broken(1, value))
 
     with pytest.raises(ModelOutputInvalid, match="not finite"):
         model.logits(plane(0.5)[np.newaxis])
 
 
 def test_an_output_of_another_number_of_units_is_never_returned(tiny_bundle):
-    def broken(batch):
-        return np.zeros((len(batch), 2), np.float32)
-
-    model = LoadedModel(tiny_bundle, single=broken, several=broken)
+    model = LoadedModel(tiny_bundle, Broken(2, 0.0))
 
     with pytest.raises(ModelOutputInvalid, match="shape"):
         model.logits(plane(0.5)[np.newaxis])

@@ -203,4 +203,4 @@ def test_a_layer_that_the_network_lacks_is_refused(guarded_copy):
     manifest.write_text(manifest.read_text().replace(f'"{layer}"', '"another"'))
 
     with pytest.raises(InvalidBundle, match="no layer 'another'"):
-        load(read_bundle(guarded_copy))
+        load(read_bundle(guarded_copy), "tensorflow")

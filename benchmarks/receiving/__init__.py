@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.receive` compares: receivers, senders, and raw TCP."""
