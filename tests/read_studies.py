@@ -6,9 +6,12 @@ reader does with it starts in milliseconds.
 
 import hashlib
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
 from core.assessment import Assessment
@@ -52,6 +55,11 @@ ALGORITHM = AlgorithmIdentity(
     bundle_sha256="b" * 64,
     parameters=("preprocessing=area resize to 224 x 224",),
 )
+
+
+@cache
+def _phantom() -> npt.NDArray[np.float32]:
+    return chest_radiograph(rows=256, columns=256, opacity=True)
 
 
 def image_reference(image: Dataset) -> ImageReference:
@@ -113,9 +121,7 @@ class ReadStudies:
     def image(self, seed: str, **attributes: object) -> Dataset:
         """Make a radiograph of the phantom; `attributes` replace its own."""
         identity = PhantomIdentity(study_seed=seed)
-        image = to_dicom(
-            chest_radiograph(rows=256, columns=256, opacity=True), identity=identity
-        )
+        image = to_dicom(_phantom(), identity=identity)
         for keyword, value in attributes.items():
             setattr(image, keyword, value)
         return image

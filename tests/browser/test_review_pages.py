@@ -107,6 +107,8 @@ def test_amend_by_keys_and_form(site, open_page, picture, no_serious_findings):
     picture(page, "study-amend")
     page.click("text=Verify my answer")
     page.wait_for_selector(".decision.d-amended")
+    assert "absent, Lower lobe of lung" in page.locator(".answers").inner_text()
+    picture(page, "study-amended")
 
     (finding,) = site.studies.decision(uid).findings
     assert finding.presence.value == "absent"
@@ -143,7 +145,7 @@ def test_undo_by_key_within_the_window(site, open_page):
     page.wait_for_selector("[data-key=u]")
 
     page.keyboard.press("u")
-    page.wait_for_selector(".banner.unverified")
+    page.wait_for_selector(".banner.b-open")
 
     assert [kind for kind, _ in site.studies.documents(uid)] == ["reading"]
 
