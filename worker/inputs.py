@@ -13,7 +13,7 @@ own, `read_input` does the same for a single one.
 """
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from pydicom.dataset import Dataset
 from core.domain import ImageReference
 from models.preparation import prepare
 from models.specification import InputSpecification
-from worker.pixels.display import display_image
-from worker.pixels.limits import PixelLimits, checked_layout
+from worker.pixels.decode import EncodedFrame, ImageFrames, open_frames
+from worker.pixels.display import DisplayImage, display_frame, display_image
+from worker.pixels.limits import PixelLimits
 from worker.pixels.parallel import ordered_map, usable_cores
-from worker.pixels.source import open_image
 
 __all__ = ["PreparedInput", "iter_inputs", "read_input"]
 
@@ -44,7 +44,8 @@ class PreparedInput:
     notes: tuple[str, ...]
     """Sentences for the reader of a report."""
     decode_s: float
-    """Seconds from the file to the display image, for the stage's time."""
+    """Seconds from the file to the display image, for the stage's time; in a stream
+    without opening the file."""
     prepare_s: float
     """Seconds from the display image to `values`."""
 
@@ -74,8 +75,16 @@ def read_input(
     UnsupportedImage
         With the reason, for whatever keeps the image from being read.
     """
+    return _prepared(
+        lambda: display_image(source, limits, frame_number=frame_number), specification
+    )
+
+
+def _prepared(
+    decode: Callable[[], DisplayImage], specification: InputSpecification
+) -> PreparedInput:
     started = time.perf_counter()
-    image = display_image(source, limits, frame_number=frame_number)
+    image = decode()
     decoded = time.perf_counter()
     values = prepare(image.pixels, specification)
     return PreparedInput(
@@ -119,19 +128,17 @@ def iter_inputs(
         For the first image that cannot be read, after the inputs of all before it.
         Others may be read by calling again with the sources behind it.
     """
-    limits = limits or PixelLimits()
     return ordered_map(
-        lambda task: read_input(task[0], specification, limits, frame_number=task[1]),
-        _tasks(sources, limits),
+        lambda frame: _prepared(lambda: display_frame(*frame), specification),
+        _encoded(sources, limits),
         threads=threads or usable_cores(),
     )
 
 
-def _tasks(
-    sources: Iterable[Path | Dataset], limits: PixelLimits
-) -> Generator[tuple[Path | Dataset, int], None, None]:
+def _encoded(
+    sources: Iterable[Path | Dataset], limits: PixelLimits | None
+) -> Generator[tuple[ImageFrames, EncodedFrame], None, None]:
     for source in sources:
-        image = open_image(source, limits, header_only=True)
-        layout = checked_layout(image, limits, header_only=True)
-        for frame_number in range(1, layout.frames + 1):
-            yield source, frame_number
+        frames = open_frames(source, limits)
+        for encoded in frames.encoded():
+            yield frames, encoded

@@ -7,7 +7,12 @@ codecs return a partly gray image for a stream that was cut off. Both are checke
 import struct
 from dataclasses import dataclass
 
-__all__ = ["FrameHeader", "jpeg_header", "jpeg_2000_header"]
+__all__ = [
+    "FrameHeader",
+    "jpeg_2000_header",
+    "jpeg_header",
+    "rle_segments_are_sound",
+]
 
 _SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}) | {0xF7}
 """Start of frame: ITU-T T.81 Table B.1; 0xF7 is JPEG-LS (T.87 C.1.1)."""
@@ -26,6 +31,8 @@ class FrameHeader:
     signed: bool
     ycbcr: bool | None
     """Colour transform that the stream itself states; None if it states none."""
+    rgb_components: bool
+    """Its components are named R, G and B."""
     whole: bool
     """The stream ends where its format says that it ends."""
 
@@ -69,7 +76,8 @@ def _start_of_frame(
         return None
     precision, rows, columns, components = struct.unpack_from(">BHHB", body)
     names = body[6 : 6 + 3 * components : 3]
-    if names in (b"RGB", b"rgb"):
+    rgb_components = names in (b"RGB", b"rgb")
+    if rgb_components:
         ycbcr = False
     return FrameHeader(
         rows=rows,
@@ -78,6 +86,7 @@ def _start_of_frame(
         precision=precision,
         signed=False,
         ycbcr=ycbcr,
+        rgb_components=rgb_components,
         # PS3.5 A.4: padded to even length with 0x00, or with fill bytes 0xFF.
         whole=b"\xff\xd9" in stream[-64:],
     )
@@ -107,6 +116,7 @@ def jpeg_2000_header(stream: bytes) -> FrameHeader | None:
         precision=(depth & 0x7F) + 1,
         signed=bool(depth & 0x80),
         ycbcr=None,
+        rgb_components=False,
         whole=_tile_parts_are_whole(stream, start),
     )
 
@@ -122,3 +132,23 @@ def _tile_parts_are_whole(stream: bytes, start: int) -> bool:
             return b"\xff\xd9" in stream[-8:]
         position += length
     return stream[position : position + 2] == b"\xff\xd9"
+
+
+def rle_segments_are_sound(stream: bytes, segments: int) -> bool:
+    """Tell whether an RLE frame's header leads to so many segments within the frame.
+
+    Parameters
+    ----------
+    segments
+        One for each byte of a sample, times the samples of a pixel.
+
+    Source
+    ------
+    PS3.5 G.5 (RLE header: number of segments and offsets of 15).
+    """
+    if len(stream) <= 64 or not 1 <= segments <= 15:
+        return False
+    count, *offsets = struct.unpack_from("<16L", stream)
+    ends = [*offsets[1:segments], len(stream)]
+    in_order = all(a < b for a, b in zip(offsets[:segments], ends, strict=True))
+    return bool(count == segments and offsets[0] == 64 and in_order)

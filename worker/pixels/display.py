@@ -4,7 +4,6 @@ Modality LUT, VOI LUT, polarity (PS3.3 C.11, PS3.4 N.2). The stored matrix is ke
 """
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from core.domain import ImageReference, NotAnalysedReason
-from worker.pixels.decode import iter_frames
+from worker.pixels.decode import EncodedFrame, ImageFrames, open_frames
 from worker.pixels.functional_groups import frame_attributes
-from worker.pixels.limits import PixelLayout, PixelLimits, checked_layout
-from worker.pixels.modality import to_modality_values
+from worker.pixels.gray import monochrome_to_gray
+from worker.pixels.limits import PixelLayout, PixelLimits
+from worker.pixels.parallel import usable_cores
 from worker.pixels.photometric import (
     COLOUR,
     MONOCHROME,
@@ -25,11 +25,9 @@ from worker.pixels.photometric import (
     palette_to_rgb,
 )
 from worker.pixels.refusal import refused
-from worker.pixels.source import open_image
 from worker.pixels.spacing import pixel_spacing
-from worker.pixels.voi import to_gray
 
-__all__ = ["DisplayImage", "display_image"]
+__all__ = ["DisplayImage", "display_frame", "display_image"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -73,17 +71,37 @@ def display_image(
     ------
     PS3.4 N.2 (pixel transformation sequence).
     """
-    limits = limits or PixelLimits()
-    image = open_image(source, limits)
-    layout = checked_layout(image, limits)
-    if not 1 <= frame_number <= layout.frames:
+    frames = open_frames(source, limits)
+    if not 1 <= frame_number <= frames.layout.frames:
         raise refused(
-            image,
+            frames.image,
             NotAnalysedReason.NO_IMAGE,
-            f"frame {frame_number} asked for, the image has {layout.frames}",
+            f"frame {frame_number} asked for, the image has {frames.layout.frames}",
         )
-    frames = iter_frames(image, limits)
-    stored = next(islice(frames, frame_number - 1, None))
+    encoded = next(frames.encoded([frame_number]))
+    return display_frame(frames, encoded, codec_threads=usable_cores())
+
+
+def display_frame(
+    frames: ImageFrames, encoded: EncodedFrame, *, codec_threads: int = 1
+) -> DisplayImage:
+    """Decode one frame of an open image, and show it; for any thread.
+
+    Parameters
+    ----------
+    frames, encoded
+        As `open_frames` and `ImageFrames.encoded` give them.
+    codec_threads
+        As for `ImageFrames.decode`.
+
+    Raises
+    ------
+    UnsupportedImage
+        With the reason, for whatever keeps the frame from being read.
+    """
+    image, layout = frames.image, frames.layout
+    frame_number = encoded if isinstance(encoded, int) else encoded.number
+    stored = frames.decode(encoded, codec_threads=codec_threads)
     _require_contrast(stored, image)
     pixels, notes = _as_seen(stored, image, layout, frame_number)
     _require_contrast(pixels, image)
@@ -127,40 +145,12 @@ def _as_seen(
             f"Photometric Interpretation with {layout.samples} samples is not one of "
             "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB and YBR",
         )
-    inverted = is_inverted(image, photometric)
-    attributes = frame_attributes(image, frame_number)
-    padding = _padding(stored, image)
-    values = to_modality_values(stored, attributes, image=image)
-    gray, notes = to_gray(values, attributes, image=image, padding=padding)
-    if inverted:
-        np.subtract(np.float32(1.0), gray, out=gray)
-    if padding is not None:
-        gray[padding] = 0.0
-    return gray, notes
-
-
-def _padding(stored: npt.NDArray[Any], image: Dataset) -> npt.NDArray[np.bool_] | None:
-    """Find the pixels that are no image (PS3.3 C.7.5.1.1.2); None if there are none."""
-    value = image.get("PixelPaddingValue")
-    if value is None:
-        return None
-    limit = image.get("PixelPaddingRangeLimit")
-    ends = sorted(
-        _as_stored(x, stored) for x in (value, value if limit is None else limit)
+    return monochrome_to_gray(
+        stored,
+        frame_attributes(image, frame_number),
+        image=image,
+        inverted=is_inverted(image, photometric),
     )
-    padding = (stored >= ends[0]) & (stored <= ends[1])
-    # Padding everywhere would be an empty image, and is known to be a wrong header.
-    return padding if padding.any() and not padding.all() else None
-
-
-def _as_stored(value: Any, stored: npt.NDArray[Any]) -> int:
-    # The VR is US or SS by Pixel Representation, but is often written the other way.
-    number = int(value)
-    if np.issubdtype(stored.dtype, np.unsignedinteger) and number < 0:
-        return number & 0xFFFF
-    if np.issubdtype(stored.dtype, np.signedinteger) and number > 0x7FFF:
-        return number - 2**16
-    return number
 
 
 def _require_contrast(pixels: npt.NDArray[Any], image: Dataset) -> None:

@@ -14,7 +14,11 @@ __all__ = ["to_modality_values"]
 
 
 def to_modality_values(
-    stored: npt.NDArray[Any], attributes: Dataset, *, image: Dataset
+    stored: npt.NDArray[Any],
+    attributes: Dataset,
+    *,
+    image: Dataset,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Map stored values to what they measure.
 
@@ -26,10 +30,13 @@ def to_modality_values(
         Where the transformation stands: the data set, or a frame's macro.
     image
         The image, for the refusal's text.
+    out
+        Same shape, where the result goes; None: a new array.
 
     Returns
     -------
-    Same shape, modality units (HU for CT); a new array, `stored` is not changed.
+    Same shape, modality units (HU for CT): `out`, or a new array. `stored` is not
+    changed.
 
     Raises
     ------
@@ -40,22 +47,29 @@ def to_modality_values(
     ------
     PS3.3 C.11.1 (Modality LUT), C.7.6.16.2.9 (Pixel Value Transformation).
     """
+    result = np.empty(stored.shape, np.float32) if out is None else out
     sequence = attributes.get("ModalityLUTSequence")
     if sequence:
         signed = np.issubdtype(stored.dtype, np.signedinteger)
-        table = lookup_table(sequence[0], image=image, signed=signed)
-        return table.apply(stored)
+        result[...] = lookup_table(sequence[0], image=image, signed=signed).apply(
+            stored
+        )
+        return result
     slope, intercept = _rescale(attributes, image)
     # Above 24 bits float32 alone would lose the low ones before the offset is taken.
     wide = stored.dtype.itemsize > 2
-    values: npt.NDArray[np.floating[Any]] = stored.astype(
-        np.float64 if wide else np.float32
-    )
+    values: npt.NDArray[np.floating[Any]] = result
+    if wide:
+        values = stored.astype(np.float64)
+    else:
+        values[...] = stored
     if slope != 1.0:
         values *= slope
     if intercept != 0.0:
         values += intercept
-    return values.astype(np.float32, copy=False)
+    if wide:
+        result[...] = values
+    return result
 
 
 def _rescale(attributes: Dataset, image: Dataset) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """A file or data set as an image to decode: read tolerantly, but not without bounds."""
 
-import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +14,8 @@ from pydicom.tag import BaseTag
 from core.domain import NotAnalysedReason
 from core.errors import UnsupportedImage
 from worker.pixels.limits import PixelLimits
+from worker.pixels.pixel_element import attach_pixels
+from worker.pixels.quiet import quiet
 from worker.pixels.refusal import refused
 
 __all__ = ["is_big_endian", "open_image", "transfer_syntax_uid"]
@@ -59,7 +60,9 @@ def _read(source: Path, limits: PixelLimits, *, header_only: bool) -> Dataset:
             )
         if _is_deflated(source):
             return _read_deflated(source, limits)
-        return dcmread(source, force=True, stop_before_pixels=header_only)
+        if header_only:
+            return dcmread(source, force=True, stop_before_pixels=True)
+        return _read_up_to_pixels(source)
     except UnsupportedImage:
         raise
     except Exception as error:
@@ -68,6 +71,15 @@ def _read(source: Path, limits: PixelLimits, *, header_only: bool) -> Dataset:
             NotAnalysedReason.PIXELS_UNREADABLE,
             f"the file cannot be read as DICOM ({type(error).__name__})",
         ) from error
+
+
+def _read_up_to_pixels(path: Path) -> Dataset:
+    """Read a file and leave its pixels there, behind a window (`pixel_element`)."""
+    with path.open("rb") as file:
+        dataset = dcmread(file, force=True, stop_before_pixels=True)
+        if attach_pixels(dataset, file, path):
+            return dataset
+    return dcmread(path, force=True)
 
 
 IMAGE_GROUPS = frozenset({0x0008, 0x0018, 0x0020, 0x0028, 0x5200, 0x7FE0})
@@ -82,10 +94,7 @@ def _require_parsable(dataset: Dataset) -> None:
     pydicom parses a value when it is first asked for, and what it raises then depends
     on the VR; asked for here, once, no later stage has to expect it.
     """
-    with warnings.catch_warnings():
-        # Values that only break a rule of form are read, and pydicom's warnings quote
-        # them, which would bring a patient's data into a log.
-        warnings.simplefilter("ignore")
+    with quiet():  # values that only break a rule of form are read
         for tag in list(dataset.keys()):
             if tag.group in IMAGE_GROUPS:
                 _parse(dataset, tag)

@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 
 from worker.pixels.lookup import lookup_table
 
-__all__ = ["Window", "WindowFunction", "apply_window", "to_gray"]
+__all__ = ["Window", "WindowFunction", "apply_window", "first_window", "to_gray"]
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -51,6 +51,7 @@ def to_gray(
     attributes: Dataset,
     *,
     image: Dataset,
+    occurs: BoolArray | None = None,
     padding: BoolArray | None = None,
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Apply the first VOI LUT or window that the image brings.
@@ -58,17 +59,19 @@ def to_gray(
     Parameters
     ----------
     values
-        (rows, columns), modality units; is overwritten and must not be used afterwards.
+        Any shape, modality units; is overwritten and must not be used afterwards.
     attributes
         Where the VOI stands: the data set, or a frame's macro.
     image
         The image, for a refusal's text.
+    occurs
+        Same shape, which of the values there are in the image; None: all.
     padding
-        (rows, columns), pixels that are no image; None if there are none.
+        Same shape, values that are no image; None if there are none.
 
     Returns
     -------
-    (rows, columns), 0 to 1, and a sentence for the reader where the image brought
+    Same shape, 0 to 1, and a sentence for the reader where the image brought
     nothing that could be used.
 
     Raises
@@ -82,7 +85,8 @@ def to_gray(
     """
     sequence = attributes.get("VOILUTSequence")
     if sequence:
-        signed = bool(values.size and values.min() < 0)
+        found = values if occurs is None else values[occurs]
+        signed = bool(found.size and found.min() < 0)
         table = lookup_table(sequence[0], image=image, signed=signed)
         gray = table.apply(values)
         gray /= np.float32(table.maximum)
@@ -90,9 +94,9 @@ def to_gray(
     window = first_window(attributes)
     if window is not None and window.is_valid:
         return apply_window(values, window), ()
-    found = "no VOI LUT and no window" if window is None else "an invalid window"
-    note = f"The image has {found}; the range of its values was used."
-    return _stretched(values, padding), (note,)
+    lacks = "no VOI LUT and no window" if window is None else "an invalid window"
+    note = f"The image has {lacks}; the range of its values was used."
+    return _stretched(values, occurs, padding), (note,)
 
 
 def apply_window(values: FloatArray, window: Window) -> FloatArray:
@@ -160,10 +164,22 @@ def _first(value: Any) -> float | None:
     return None if value is None or value == "" else float(value)
 
 
-def _stretched(values: FloatArray, padding: BoolArray | None) -> FloatArray:
-    image = values if padding is None else values[~padding]
-    least, most = (image.min(), image.max()) if image.size else (values.min(),) * 2
+def _stretched(
+    values: FloatArray, occurs: BoolArray | None, padding: BoolArray | None
+) -> FloatArray:
+    image = values[_chosen(values, occurs, padding)]
+    if not image.size:
+        image = values if occurs is None else values[occurs]
+    least, most = image.min(), image.max()
     values -= least
     if most > least:
         values /= most - least
     return np.clip(values, 0.0, 1.0, out=values)
+
+
+def _chosen(
+    values: FloatArray, occurs: BoolArray | None, padding: BoolArray | None
+) -> Any:
+    if padding is None:
+        return ... if occurs is None else occurs
+    return ~padding if occurs is None else occurs & ~padding

@@ -11,12 +11,13 @@ from pydicom.dataset import Dataset
 
 from core.domain import ImageReference, NotAnalysedReason
 from core.errors import UnsupportedImage
-from worker.pixels.decode import iter_frames
+from worker.pixels.decode import EncodedFrame, ImageFrames, open_frames
 from worker.pixels.display import image_reference
 from worker.pixels.functional_groups import frame_attributes
 from worker.pixels.geometry import SlicePlane, Stack, stack_slices
 from worker.pixels.limits import PixelLayout, PixelLimits, checked_layout
 from worker.pixels.modality import to_modality_values
+from worker.pixels.parallel import ordered_map, usable_cores
 from worker.pixels.photometric import MONOCHROME
 from worker.pixels.refusal import refused
 from worker.pixels.source import open_image
@@ -186,11 +187,28 @@ def _fill(
 ) -> None:
     """Decode every source once, and put each frame where the stack has it."""
     place = {index: position for position, index in enumerate(stack.order)}
+
+    def fill_one(task: tuple[int, ImageFrames, EncodedFrame]) -> None:
+        index, frames, encoded = task
+        attributes = frame_attributes(frames.image, slices[index].frame_number)
+        to_modality_values(
+            frames.decode(encoded),
+            attributes,
+            image=frames.image,
+            out=values[place[index]],
+        )
+
+    tasks = _encoded_slices(slices, limits)
+    for _ in ordered_map(fill_one, tasks, threads=usable_cores()):
+        pass
+
+
+def _encoded_slices(
+    slices: Sequence[_Slice], limits: PixelLimits
+) -> Iterator[tuple[int, ImageFrames, EncodedFrame]]:
     index = 0
     while index < len(slices):
-        source = slices[index].source
-        image = open_image(source, limits)
-        for frame_number, stored in enumerate(iter_frames(image, limits), start=1):
-            attributes = frame_attributes(image, frame_number)
-            values[place[index]] = to_modality_values(stored, attributes, image=image)
+        frames = open_frames(slices[index].source, limits)
+        for encoded in frames.encoded():
+            yield index, frames, encoded
             index += 1

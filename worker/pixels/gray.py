@@ -1,0 +1,172 @@
+"""Stored values of a monochrome image to gray, through one table where that is exact.
+
+A pixel's gray depends on its stored value only. So of 8 and 16 bit images every value
+that there can be is mapped, once, by the very steps that would map the pixels; then
+each pixel is looked up. What the steps ask of the image as a whole, its range, is
+measured before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from worker.pixels.modality import to_modality_values
+from worker.pixels.voi import first_window, to_gray
+
+__all__ = ["monochrome_to_gray"]
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Stored = npt.NDArray[Any]
+
+# Below, making the table takes longer than mapping the pixels.
+_LEAST_PIXELS = 2**16
+
+
+@dataclass(frozen=True)
+class _Padding:
+    """Stored values that are no image, both ends included (PS3.3 C.7.5.1.1.2)."""
+
+    least: int
+    most: int
+
+    def mask(self, stored: Stored) -> BoolArray:
+        found: BoolArray = (stored >= self.least) & (stored <= self.most)
+        return found
+
+
+def monochrome_to_gray(
+    stored: Stored, attributes: Dataset, *, image: Dataset, inverted: bool
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Apply Modality LUT, VOI LUT, polarity and padding to one frame.
+
+    Parameters
+    ----------
+    stored
+        (rows, columns), not all of one value. Not changed.
+    attributes
+        Where the transformations stand: the data set, or a frame's macro.
+    image
+        The image: its padding, and its name for a refusal's text.
+    inverted
+        MONOCHROME1: the lowest value is white.
+
+    Returns
+    -------
+    (rows, columns), 0 (black) to 1, a new array; sentences for the reader.
+
+    Raises
+    ------
+    UnsupportedImage
+        `pixels-inconsistent` for malformed transformations.
+
+    Source
+    ------
+    PS3.4 N.2 (pixel transformation sequence), PS3.3 C.11, C.7.5.1.1.2 (padding).
+    """
+    padding = _padding(stored, image)
+
+    def mapped(values: Stored, occurs: BoolArray | None) -> Mapped:
+        return _mapped(
+            values, occurs, attributes, image=image, inverted=inverted, padding=padding
+        )
+
+    narrow = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+    if not narrow or stored.size < _LEAST_PIXELS:
+        return mapped(stored, None)
+    return _through_table(stored, attributes, mapped, padding=padding)
+
+
+Mapped = tuple[FloatArray, tuple[str, ...]]
+
+
+def _mapped(
+    values: Stored,
+    occurs: BoolArray | None,
+    attributes: Dataset,
+    *,
+    image: Dataset,
+    inverted: bool,
+    padding: _Padding | None,
+) -> Mapped:
+    """Map stored values: pixels, or, with `occurs`, all those that there could be."""
+    black = None if padding is None else padding.mask(values)
+    gray, notes = to_gray(
+        to_modality_values(values, attributes, image=image),
+        attributes,
+        image=image,
+        occurs=occurs,
+        padding=black,
+    )
+    if inverted:
+        np.subtract(np.float32(1.0), gray, out=gray)
+    if black is not None:
+        gray[black] = 0.0
+    return gray, notes
+
+
+def _through_table(
+    stored: Stored,
+    attributes: Dataset,
+    mapped: Callable[[Stored, BoolArray | None], Mapped],
+    *,
+    padding: _Padding | None,
+) -> Mapped:
+    # In the order of their bit patterns: a signed value is found by its unsigned twin.
+    unsigned = np.dtype(f"u{stored.dtype.itemsize}")
+    levels = np.arange(2 ** (8 * unsigned.itemsize), dtype=unsigned)
+    occurs = _occurring(stored, unsigned, attributes, padding=padding)
+    table, notes = mapped(levels.view(stored.dtype), occurs)
+    gray: FloatArray = np.asarray(cv2.LUT(stored.view(unsigned), table), np.float32)
+    return gray.reshape(stored.shape), notes
+
+
+def _occurring(
+    stored: Stored,
+    unsigned: np.dtype[Any],
+    attributes: Dataset,
+    *,
+    padding: _Padding | None,
+) -> BoolArray:
+    """Mark the values of which the range of the image depends."""
+    occurs = np.zeros(2 ** (8 * unsigned.itemsize), np.bool_)
+    window = first_window(attributes)
+    by_window = window is not None and window.is_valid
+    ranged = bool(attributes.get("VOILUTSequence")) or not by_window
+    monotonic = not attributes.get("ModalityLUTSequence") and padding is None
+    if ranged and not monotonic:
+        occurs[stored.view(unsigned)] = True
+    else:
+        # A line has its least and its greatest value at its ends.
+        ends = np.array([stored.min(), stored.max()], stored.dtype)
+        occurs[ends.view(unsigned)] = True
+    return occurs
+
+
+def _padding(stored: Stored, image: Dataset) -> _Padding | None:
+    """Find which stored values are no image; None if there are none, or only those."""
+    value = image.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = image.get("PixelPaddingRangeLimit")
+    least, most = sorted(
+        _as_stored(x, stored) for x in (value, value if limit is None else limit)
+    )
+    # Padding everywhere would be an empty image, and is known to be a wrong header.
+    everywhere = least <= stored.min() and stored.max() <= most
+    return None if everywhere else _Padding(least, most)
+
+
+def _as_stored(value: Any, stored: Stored) -> int:
+    # The VR is US or SS by Pixel Representation, but is often written the other way.
+    number = int(value)
+    if np.issubdtype(stored.dtype, np.unsignedinteger) and number < 0:
+        return number & 0xFFFF
+    if np.issubdtype(stored.dtype, np.signedinteger) and number > 0x7FFF:
+        return number - 2**16
+    return number
