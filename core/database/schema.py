@@ -378,4 +378,6 @@ worklist = Table(
     Index("ix_worklist_patient_name", "patient_name"),
     Index("ix_worklist_patient_id", "patient_id"),
     Index("ix_worklist_state_urgency", "state", "urgency", "received_at"),
+    # All that a search reads.
+    Index("ix_worklist_search", "state", "modalities", "search_text"),
 )

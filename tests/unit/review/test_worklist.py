@@ -1,7 +1,9 @@
 """The worklist says of every study what it needs, and finds it again."""
 
 import pytest
+from sqlalchemy import select
 
+from benchmarks.worklist import full_worklist
 from core.assessment import Decision
 from core.database import jobs, studies, worklist
 from core.database.worklist import WorklistFilter
@@ -233,3 +235,44 @@ def test_dates_and_ages_are_shown_and_nonsense_is_not_computed_with():
     assert shown_age("20250601", "20260228") == "8 mo"
     assert shown_age("20270101", "20260228") == ""
     assert shown_age("", "20260228") == ""
+
+
+@pytest.mark.parametrize("sort", list(worklist.SORTS))
+def test_a_page_is_read_from_the_index_of_its_order(installation, sort):
+    """So a page of a hundred thousand studies costs as much as one of a hundred."""
+    query = (
+        select(worklist.worklist).order_by(*worklist.SORTS[sort]).limit(50)
+    ).compile(installation.database.engine, compile_kwargs={"literal_binds": True})
+
+    with installation.database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
+
+    told = " ".join(row.detail for row in plan)
+    assert "USING INDEX" in told
+    assert "TEMP B-TREE" not in told
+
+
+def test_a_search_reads_one_index_and_no_table(installation):
+    query = (
+        "SELECT state, count(*) FROM worklist WHERE instr(search_text, 'doe') > 0 "
+        "GROUP BY state"
+    )
+
+    with installation.database.read() as connection:
+        (plan,) = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
+
+    assert "COVERING INDEX ix_worklist_search" in plan.detail
+
+
+def test_a_full_list_has_every_study_and_finds_each(installation):
+    full_worklist(installation.database, 1000)
+
+    with installation.database.read() as connection:
+        everything = worklist.page(connection, WorklistFilter())
+        one = worklist.page(connection, WorklistFilter(text="ACC0000543"))
+        many = worklist.page(connection, WorklistFilter(text="MULLER hans"))
+
+    assert everything.total == 1000
+    assert [row.accession_number for row in one.rows] == ["ACC0000543"]
+    assert 0 < many.total < 100
+    assert all("Müller, Hans" in row.patient_name for row in many.rows)

@@ -105,3 +105,9 @@ def upgrade() -> None:
         ["urgency", "received_at"],
         unique=False,
     )
+    op.create_index(
+        "ix_worklist_search",
+        "worklist",
+        ["state", "modalities", "search_text"],
+        unique=False,
+    )
