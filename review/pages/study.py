@@ -93,11 +93,7 @@ def preview(request: Request) -> Response:
         picture = office.previews.render(office.store.path_of(sha256), int(frame))
     except UnsupportedImage as error:
         return PlainTextResponse(f"{error}\n", 422)
-    return Response(
-        picture.png,
-        media_type="image/png",
-        headers={"Cache-Control": "private, max-age=3600"},
-    )
+    return Response(picture.png, media_type="image/png")
 
 
 async def act(request: Request) -> Response:
