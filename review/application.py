@@ -17,7 +17,7 @@ from dicom_node.instance_store import InstanceStore
 from review.access.gate import Gate
 from review.access.limits import AttemptLimit
 from review.decisions import Desk
-from review.pages import cards, login, people, queue, study, worklist
+from review.pages import api, cards, login, people, queue, study, worklist
 from review.pages.desk import Office
 from review.preview import Previews
 
@@ -85,6 +85,11 @@ def _routes() -> list[BaseRoute]:
         Route("/queue/{what}/{number:int}/{action}", queue.change, methods=_POST),
         Route("/models", cards.models_page, methods=_GET),
         Route("/models/{name}", cards.model_page, methods=_GET),
+        Route("/api/openapi.json", api.openapi, methods=_GET),
+        Route("/api/results", api.results_json, methods=_GET),
+        Route("/api/studies/{study}", api.study_json, methods=_GET),
+        Route("/api/jobs", api.jobs_json, methods=_GET),
+        Route("/api/assessments.csv", api.assessments_csv, methods=_GET),
         Route("/accounts", people.people_page, methods=_GET),
         Route("/accounts/invite", people.invite, methods=_POST),
         Route("/accounts/{login}/{action}", people.change_account, methods=_POST),

@@ -264,13 +264,15 @@ class ReadStudies:
         probability: float = 0.91,
         outlined: bool = False,
         at: float = 1000.0,
-        **options: object,
+        delivered: bool = True,
+        hold: bool = False,
+        **attributes: object,
     ) -> str:
         """Do all of it for one radiograph; returns the Study Instance UID."""
-        image = self.image(seed)
+        image = self.image(seed, **attributes)
         uid = self.receive(image, at=at)
         reading = pneumonia(image, probability, outlined=outlined)
-        self.report(self.queue(uid), image, reading, **options)  # type: ignore[arg-type]
+        self.report(self.queue(uid), image, reading, delivered=delivered, hold=hold)
         return uid
 
     def documents(self, study_instance_uid: str) -> list[tuple[str, Path]]:

@@ -4,7 +4,7 @@ Two readers at once are told apart by the number of the decision: whoever decide
 the last one he has seen, and only one of two can write the next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "assessments_of_study",
     "decide",
     "document_kind",
+    "holding",
     "last_number",
     "standing",
     "undo",
@@ -93,6 +94,17 @@ def assessments_of_study(connection: Connection, study_id: int) -> list[Assessme
         .order_by(assessment.c.id)
     )
     return [_row(row._mapping) for row in rows]
+
+
+def holding(connection: Connection) -> Iterator[AssessmentRow]:
+    """Go through every decision that holds, the first first."""
+    rows = connection.execute(
+        select(assessment)
+        .where(assessment.c.state == AssessmentState.DECIDED.value)
+        .order_by(assessment.c.id)
+    )
+    for row in rows:
+        yield _row(row._mapping)
 
 
 def standing(rows: Sequence[AssessmentRow]) -> AssessmentRow | None:
