@@ -52,19 +52,23 @@ def node(data_dir: DataDirectory = None) -> None:
 
     Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread node`
     """
-    from cli.installation import looking_through_models  # noqa: PLC0415
+    from core.log import configure_logging, get_log  # noqa: PLC0415
+    from dicom_node.receiving import receiving  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
-    with looking_through_models(settings) as models:
-        from core.log import configure_logging, get_log  # noqa: PLC0415
-        from dicom_node.node import run_node  # noqa: PLC0415
-    serving = models.result()
     configure_logging(settings.log, "node")
-    for path, reason in serving.refused:
-        get_log().error("model_refused", path=path, reason=reason)
     stop = threading.Event()
     _on_stop_signals(stop.set)
-    run_node(settings, lambda: serving.identities, stop=stop)
+    # Listeners are forked first: they need nothing of what follows.
+    with receiving(settings) as held:
+        from cli.installation import looking_through_models  # noqa: PLC0415
+
+        with looking_through_models(settings) as models:
+            from dicom_node.node import run_node  # noqa: PLC0415
+        serving = models.result()
+        for path, reason in serving.refused:
+            get_log().error("model_refused", path=path, reason=reason)
+        run_node(settings, lambda: serving.identities, stop=stop, held=held)
 
 
 def worker(data_dir: DataDirectory = None) -> None:
@@ -141,13 +145,14 @@ def _create_index(settings: "Settings") -> None:
 
 def _refuse_taken_ports(settings: "Settings") -> None:
     """Say at once what a part could only say again and again in the log."""
-    _refuse_taken(settings, "node", settings.bind_address, settings.node.port)
+    for name, port in settings.dicom_ports.items():
+        _refuse_taken(settings, name, settings.bind_address, port)
     review = settings.review
     if review.enabled:
-        _refuse_taken(settings, "review", review.bind_address, review.port)
+        _refuse_taken(settings, "review.port", review.bind_address, review.port)
 
 
-def _refuse_taken(settings: "Settings", part: str, address: str, port: int) -> None:
+def _refuse_taken(settings: "Settings", name: str, address: str, port: int) -> None:
     from core.errors import OperatorError  # noqa: PLC0415
 
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -156,11 +161,12 @@ def _refuse_taken(settings: "Settings", part: str, address: str, port: int) -> N
         try:
             probe.bind((address, port))
         except OSError as error:
+            file = settings.data_dir / "secondread.toml"
+            variable = f"SECONDREAD_{name.replace('.', '__').upper()}"
             raise OperatorError(
-                f"{part} cannot listen on {address} port {port} ({error.strerror}); "
-                f"stop the program that does, or choose another one: {part}.port in "
-                f"{settings.data_dir / 'secondread.toml'} or "
-                f"SECONDREAD_{part.upper()}__PORT"
+                f"{name.partition('.')[0]} cannot listen on {address} port {port} "
+                f"({error.strerror}); stop the program that does, or choose "
+                f"another one: {name} in {file} or {variable}"
             ) from error
 
 

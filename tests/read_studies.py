@@ -19,7 +19,6 @@ from core.database import deliveries, jobs, reports, studies
 from core.database.engine import Database, open_database
 from core.database.jobs import NewJob
 from core.database.reports import NewReport
-from core.database.studies import ReceivedInstance
 from core.domain import (
     AlgorithmIdentity,
     Analysed,
@@ -34,6 +33,7 @@ from core.domain import (
     Region,
     reading_to_json,
 )
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 from dicom_node.instance_store import InstanceStore
 from review.decisions import results_of_study

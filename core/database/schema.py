@@ -185,12 +185,12 @@ job = Table(
     Column("finished_at", Double),
     UniqueConstraint("study_id", "bundle_sha256", "content_set"),
     Index("ix_job_state", "state"),
-    # Of all the jobs there ever were, the few that somebody holds.
+    # Of all the jobs there ever were, the few that somebody holds. The migration says
+    # the same to PostgreSQL; here it would import that dialect into every command.
     Index(
         "ix_job_lease_token",
         "lease_token",
         sqlite_where=text("lease_token IS NOT NULL"),
-        postgresql_where=text("lease_token IS NOT NULL"),
     ),
 )
 
