@@ -631,8 +631,52 @@ def _own_code(value: str, meaning: str) -> str:
 
 
 class ReviewSettings(Section):
-    """The radiologist's decision on a result."""
+    """The pages for readers and operators, and what becomes of a decision."""
 
+    enabled: bool = Field(
+        True, description="Whether `secondread up` serves the pages as well."
+    )
+    bind_address: str = Field(
+        "127.0.0.1",
+        description="Address of the pages. Before opening it to a network put TLS in "
+        "front, because passwords cross it.",
+    )
+    port: Port = Field(
+        8480, description="Port of the pages; 0 takes any free one (tests)."
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Names under which browsers may ask for the pages "
+        "(`*.clinic.org`). Empty: this machine's own while the address is a loopback "
+        "one, any otherwise.",
+    )
+    https: bool = Field(
+        False,
+        description="Whether TLS ends in front of the pages: cookies then travel over "
+        "it alone.",
+    )
+    session_idle_s: Seconds = Field(
+        3600.0,
+        description="A session that nobody used for so long ends.",
+        json_schema_extra=unit("seconds"),
+    )
+    session_longest_s: Seconds = Field(
+        12 * 3600.0,
+        description="Longest session: a shift.",
+        json_schema_extra=unit("seconds"),
+    )
+    invitation_s: Seconds = Field(
+        24 * 3600.0,
+        description="So long a one-time link makes an account.",
+        json_schema_extra=unit("seconds"),
+    )
+    login_attempts: int = Field(
+        10,
+        ge=1,
+        description="Failed log-ins of one account or from one address within five "
+        "minutes; the next waits.",
+        json_schema_extra=unit("attempts"),
+    )
     organization: str = Field(
         "not stated",
         min_length=1,

@@ -6,8 +6,8 @@ import pytest
 
 from core.database import deliveries, jobs, reports, studies
 from core.database.engine import open_database
-from core.lifecycle import JobState
-from core.settings import DestinationSettings, ReportSettings
+from core.lifecycle import DeliveryState, JobState
+from core.settings import DestinationSettings, ReportSettings, ReviewSettings
 from tests.unit.core.conftest import settle
 from worker.job_runner import JobRunner
 
@@ -326,3 +326,34 @@ def test_two_workers_of_one_installation_are_one_device(settings, make_process):
 
     assert first._installation_uid == second._installation_uid
     assert open_database(settings)
+
+
+@pytest.mark.parametrize("held", ["*", "lung"])
+def test_a_report_of_a_held_model_waits_for_a_reader(
+    settings, make_process, database, queued_job, held
+):
+    review = ReviewSettings(hold=(held,))
+    runner = JobRunner(settings.model_copy(update={"review": review}), make_process)
+
+    runner.run(queued_job)
+
+    assert due(database) == []
+    with database.read() as connection:
+        study = studies.study_by_uid(connection, "1.2.3")
+        (row,) = deliveries.deliveries_of_study(connection, study.id)
+    assert row.state is DeliveryState.HELD
+
+
+def test_a_report_of_a_failure_is_not_held(
+    settings, make_process, database, queued_job, script
+):
+    review = ReviewSettings(hold=("*",))
+    runner = JobRunner(settings.model_copy(update={"review": review}), make_process)
+    for _ in range(3):
+        script("die")
+        runner.run(queued_job)
+
+    script()
+    runner.run(queued_job)
+
+    assert len(due(database)) == 1
