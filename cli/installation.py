@@ -41,8 +41,10 @@ class ServingModels:
 def looking_through_models(settings: Settings) -> Iterator["Future[ServingModels]"]:
     """Look through the model packages in a child process while the block runs.
 
-    Every byte of a package is checked. A node does not keep what that takes (15 MB),
-    and imports the rest of itself meanwhile on another core.
+    Every byte of a package is checked, and before that the index gets the schema of
+    this release. A node does not keep what that takes (15 MB, and 12 MB for Alembic),
+    and imports the rest of itself meanwhile on another core. What goes wrong is raised
+    by the result.
     """
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
     from multiprocessing import get_context  # noqa: PLC0415
@@ -53,6 +55,9 @@ def looking_through_models(settings: Settings) -> Iterator["Future[ServingModels
 
 
 def _serving_models(settings: Settings) -> ServingModels:
+    from core.database.engine import open_database  # noqa: PLC0415
+
+    open_database(settings).close()
     found = catalogue(settings)
     return ServingModels(
         identities(active_bundles(found)),
