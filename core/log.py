@@ -30,6 +30,9 @@ ALLOWED_FIELDS = frozenset(
         "peer_address", "destination", "model", "model_version", "bundle_sha256",
         "rule", "runtime", "job_id", "delivery_id", "state", "outcome", "worker",
         "priority",
+        # seconds of each stage of a reading
+        "queued_s", "start_s", "fetch_s", "select_s", "decode_s", "prepare_s",
+        "infer_s", "report_s",
         # figures
         "bytes", "instances", "associations", "attempt", "attempts", "count",
         "duration_s", "delay_s", "status", "port", "address", "path", "url", "version",

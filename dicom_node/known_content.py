@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 
 from core.database.engine import Database
+from core.database.shelves import uid_hash
 from core.database.studies import KnownInstance, known_instance
 from core.database.uid_filter import UidFilter
 from core.errors import ConflictingInstance, StoreUnavailable
@@ -143,7 +144,7 @@ class KnownContent:
                 del self._open[sop_instance_uid]
 
     def _indexed(self, sop_instance_uid: str) -> KnownInstance | None:
-        if self._filter_proves and not self.uids.may_hold(sop_instance_uid):
+        if self._filter_proves and not self.uids.may_hold(uid_hash(sop_instance_uid)):
             return None
         try:
             with self._look_ups, self._database.read() as connection:

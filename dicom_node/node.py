@@ -12,9 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from core.database import deliveries
+from core.database.checkpoint import Checkpoints
 from core.database.engine import Database, open_database
 from core.directory_lock import only_one
 from core.domain import ModelIdentity
+from core.doorbell import Doorbell
 from core.errors import InternalError
 from core.log import get_log
 from core.queue import announce_job, make_celery
@@ -35,6 +37,7 @@ __all__ = ["NodeAddress", "run_node"]
 
 STOP_WITHIN_S = 10.0
 _RECEIVING_STOPS_WITHIN_S = 3.0
+_BELL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _run(
 
 
 class _Threads:
-    """Assembly, publisher, sweep and one courier a destination."""
+    """Assembly, publisher, sweep, checkpoints and one courier a destination."""
 
     def __init__(
         self,
@@ -181,6 +184,9 @@ class _Threads:
             also=self.assembler.resume,
         )
         sweeping = PeriodicThread("sweep", sweep.step, on_crash=on_crash)
+        checkpoints = PeriodicThread(
+            "checkpoints", Checkpoints(database).step, on_crash=on_crash
+        )
         self._couriers = [
             Courier(
                 entry.name,
@@ -199,18 +205,30 @@ class _Threads:
                 settings.destinations, self._couriers, strict=True
             )
         ]
+        self._bell = Doorbell(settings)
+        self._woken = [self._publishing, *delivering]
+        listening = PeriodicThread("doorbell", self._listen, on_crash=on_crash)
         self._all = [
             self._assembling,
-            self._publishing,
             sweeping,
+            checkpoints,
             cataloguing,
-            *delivering,
+            listening,
+            *self._woken,
         ]
 
     def note_arrival(self, study_instance_uid: str) -> None:
         self.assembler.note_arrival(study_instance_uid)
         self._cataloguer.note(study_instance_uid)
         self._assembling.wake()
+
+    def _listen(self) -> float:
+        """Wait for a worker's bell and wake whoever may have something to do."""
+        rang = self._bell.wait(_BELL_S)
+        if rang:
+            for thread in self._woken:
+                thread.wake()
+        return _BELL_S if rang is None else 0.0
 
     def start(self) -> None:
         for thread in self._all:

@@ -20,6 +20,9 @@ Announce = Callable[[int, Priority], None]
 """Sends one job's message or raises `BrokerUnavailable`: `core.queue.announce_job`."""
 
 POLL_S = 1.0
+# While jobs wait for workers to take others: a full set of messages each time would
+# be hundreds of jobs a second.
+BACKLOG_POLL_S = 0.2
 FIRST_DELAY_S = 0.5
 MAXIMUM_DELAY_S = 5.0
 
@@ -46,7 +49,7 @@ class Publisher:
         return self._delay_s == 0.0
 
     def publish_due(self) -> float:
-        """Announce everything that waits, urgent jobs first.
+        """Announce what waits and may go out now, urgent jobs first.
 
         Returns
         -------
@@ -54,6 +57,7 @@ class Publisher:
         """
         with self._database.read() as connection:
             waiting = outbox.unpublished(connection)
+            more = outbox.is_waiting(connection)
         for entry in waiting:
             fault("outbox.before_publish")
             try:
@@ -67,7 +71,9 @@ class Publisher:
             get_log().info(
                 "job_announced", job_id=entry.job_id, priority=entry.priority.value
             )
-        return 0.0 if waiting else POLL_S
+        if waiting:
+            return 0.0
+        return BACKLOG_POLL_S if more else POLL_S
 
     def _back_off(self, error: BrokerUnavailable) -> float:
         if self.broker_answers:

@@ -24,6 +24,7 @@ from core.domain import (
     Reading,
     reading_from_json,
 )
+from core.doorbell import Doorbell
 from core.errors import SecondreadError
 from core.faults import fault
 from core.log import get_log
@@ -72,6 +73,7 @@ class JobRunner:
         )
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._installation_uid = installation_uid(settings.data_dir)
+        self._bell = Doorbell(settings)
         self._stop_at: float | None = None
         self._idle: queue.Queue[ReadingProcess] = queue.Queue()
         self._processes = [
@@ -133,8 +135,11 @@ class JobRunner:
         return None
 
     def _run_with(self, process: ReadingProcess, job_id: int) -> None:
+        process_id = process.start()
         with self._database.write() as connection:
-            held = jobs.claim(connection, job_id, worker=self._name)
+            held = jobs.claim(
+                connection, job_id, worker=self._name, child_pid=process_id
+            )
             failed = (
                 None
                 if held
@@ -157,11 +162,9 @@ class JobRunner:
 
     def _run_claimed(self, held: Claim, process: ReadingProcess) -> None:
         ticker = self._ticker(lambda: self._beat(held))
-        process_id = process.start()
-        with self._database.write() as connection:
-            if not jobs.set_child(connection, held, process_id):
-                raise LeaseLost("another worker has the job")
         timings = dict(held.job.timings or {})
+        if held.job.started_at is not None:
+            timings["queued"] = round(held.job.started_at - held.job.created_at, 4)
         if held.job.reading is None:
             reading = self._read(held, process, ticker, timings)
         else:
@@ -178,7 +181,13 @@ class JobRunner:
                 connection, held, documents, timings=timings, hold=self._holds(reading)
             ):
                 raise LeaseLost("another worker has the job")
-        get_log().info("job_reported", job_id=held.job_id, outcome=reading.outcome)
+        self._bell.ring()
+        get_log().info(
+            "job_reported",
+            job_id=held.job_id,
+            outcome=reading.outcome,
+            **{f"{stage}_s": seconds for stage, seconds in timings.items()},
+        )
 
     def _read(
         self,
@@ -295,6 +304,7 @@ class JobRunner:
             )
             with self._database.write() as connection:
                 failure_reports.store(connection, held, documents)
+            self._bell.ring()
         except SecondreadError as error:
             get_log().error(
                 "failure_report_failed", job_id=held.job_id, reason=str(error)
@@ -316,6 +326,7 @@ class JobRunner:
                 count_attempt=not stopped,
                 report_failure=self._settings.report.failed == "send",
             )
+        self._bell.ring()
         get_log().warning(
             "attempt_ended",
             job_id=held.job_id,

@@ -37,6 +37,7 @@ def claim(connection: Connection, job_id: int, *, worker: str) -> Claim | None:
         )
         row = job_by_id(connection, job_id) if taken.rowcount == 1 else None
         if row is not None:
+            outbox.claimed(connection, job_id)
             return Claim(job_id, token, row)
     return None
 

@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database import deliveries, events, outbox
 from core.database.reports import NewReport, add_report
 from core.database.schema import job
-from core.database.schema import outbox as outbox_table
 from core.errors import IllegalTransition
 from core.lifecycle import (
     JOB_TRANSITIONS,
@@ -176,11 +175,24 @@ def _job_row(mapping: Mapping[Any, Any]) -> JobRow:
     return JobRow(**values)
 
 
-def claim(connection: Connection, job_id: int, *, worker: str) -> Claim | None:
+def claim(
+    connection: Connection, job_id: int, *, worker: str, child_pid: int | None = None
+) -> Claim | None:
     """Take a queued job, counting the attempt before anything is run.
 
     A job waits while an older one of the same study and model is open, so that its
     report can name the older one as its predecessor.
+
+    Parameters
+    ----------
+    connection
+        A writing transaction.
+    job_id
+        Of a message, so any number.
+    worker
+        Who takes it.
+    child_pid
+        The process that is going to read it.
 
     Returns
     -------
@@ -205,20 +217,17 @@ def claim(connection: Connection, job_id: int, *, worker: str) -> Claim | None:
             lease_token=token,
             heartbeat=0,
             worker=worker,
-            child_pid=None,
+            child_pid=child_pid,
             started_at=time.time(),
         )
     )
     if claimed.rowcount != 1:
+        outbox.must_wait(connection, job_id)
         return None
     row = job_by_id(connection, job_id)
     if row is None:
         return None
-    connection.execute(
-        delete(outbox_table).where(
-            outbox_table.c.job_id == job_id, outbox_table.c.published_at.is_not(None)
-        )
-    )
+    outbox.claimed(connection, job_id)
     events.record(
         connection, row.study_id, "started", job_id=job_id,
         detail=f"attempt {row.attempts}",
@@ -460,6 +469,7 @@ def dismiss(connection: Connection, job_id: int) -> None:
         If the job is unknown or in another state.
     """
     _must_apply(connection, job_id, JobEvent.DISMISS, finished_at=time.time())
+    outbox.claimed(connection, job_id)
     row = job_by_id(connection, job_id)
     if row is not None:
         _announce_next(connection, row.study_id, row.model)

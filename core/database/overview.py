@@ -143,7 +143,7 @@ class Backlog:
     """State to number."""
     oldest_queued_at: float | None
     unannounced: int
-    """Jobs that no message was sent for yet."""
+    """Jobs whose message waits, for the broker or for its turn."""
 
 
 def study_lines(

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 __all__ = [
@@ -180,6 +181,13 @@ job = Table(
     Column("finished_at", Double),
     UniqueConstraint("study_id", "bundle_sha256", "content_set"),
     Index("ix_job_state", "state"),
+    # Of all the jobs there ever were, the few that somebody holds.
+    Index(
+        "ix_job_lease_token",
+        "lease_token",
+        sqlite_where=text("lease_token IS NOT NULL"),
+        postgresql_where=text("lease_token IS NOT NULL"),
+    ),
 )
 
 outbox = Table(
@@ -189,9 +197,11 @@ outbox = Table(
     Column(
         "job_id", ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True
     ),
+    # `Priority.rank` of the job: urgent ones are announced first.
+    Column("priority_rank", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("published_at", Double),
-    Index("ix_outbox_published_at", "published_at"),
+    Index("ix_outbox_published_at_priority_rank", "published_at", "priority_rank"),
 )
 
 report = Table(
@@ -228,7 +238,8 @@ delivery = Table(
     # The peer's own words or the error of the last attempt.
     Column("last_answer", Text),
     UniqueConstraint("report_id", "destination"),
-    Index("ix_delivery_state_due_at", "state", "due_at"),
+    # A destination that is away for days must not hold up looking for the others.
+    Index("ix_delivery_state_destination_due_at", "state", "destination", "due_at"),
 )
 
 event = Table(

@@ -13,7 +13,7 @@ else does either.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,18 +107,23 @@ def give_room_back(connection: Connection, taken: Shelf, count: int) -> None:
 
 
 def find_by_uid(
-    connection: Connection, sop_instance_uids: Collection[str]
+    connection: Connection, hashes: Mapping[str, int]
 ) -> list[Row[*tuple[Any, ...]]]:
     """Look instances up, on all shelves.
+
+    Parameters
+    ----------
+    connection
+        Where to look.
+    hashes
+        SOP Instance UID to its `uid_hash`.
 
     Returns
     -------
     Rows of sop_instance_uid, sha256 and transfer_syntax_uid; none for what is unknown.
     """
-    uids = list(sop_instance_uids)
-    hashes = [uid_hash(uid) for uid in uids]
-    rows = connection.execute(_FIND, {"hashes": hashes, "uids": uids})
-    return list(rows)
+    asked = {"hashes": list(hashes.values()), "uids": list(hashes)}
+    return list(connection.execute(_FIND, asked))
 
 
 def shelves_from(connection: Connection, shelf_id: int) -> list[Shelf]:

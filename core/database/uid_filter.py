@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from core.database import shelves
 from core.database.engine import Database
-from core.database.shelves import ROWS_OF_SHELF, Shelf, uid_hash
+from core.database.shelves import ROWS_OF_SHELF, Shelf
 
 __all__ = ["UidFilter"]
 
@@ -39,11 +39,9 @@ class UidFilter:
         self._seen: Shelf | None = None
         """Up to here every row is in the filter, whoever wrote it."""
 
-    def may_hold(self, sop_instance_uid: str) -> bool:
-        """Tell whether the index has to be asked for this UID."""
-        if not self._words[_COMPLETE]:
-            return True
-        return self._holds(uid_hash(sop_instance_uid))
+    def may_hold(self, value: int) -> bool:
+        """Tell whether the index has to be asked for a UID with this `uid_hash`."""
+        return not self._words[_COMPLETE] or self._holds(value)
 
     def load(
         self, database: Database, given_up: Callable[[], bool] = lambda: False
@@ -112,13 +110,19 @@ class UidFilter:
         return False
 
     def _add(self, hashes: Iterable[int]) -> None:
-        words = self._words
+        words, pairs = self._words, _PAIRS
         with self._lock:
-            for value in hashes:
-                at = _HEADER_WORDS + (value & _WORDS_OF_SLAB - 1)
-                at += _slab(words[_COUNT]) * _WORDS_OF_SLAB
-                words[at] |= _PAIRS[value >> 20 & 4095] | _PAIRS[value >> 32 & 4095]
-                words[_COUNT] += 1
+            hashes = list(hashes)
+            while hashes:
+                count = words[_COUNT]
+                slab, room = _slab(count), _UIDS_OF_SLAB - count % _UIDS_OF_SLAB
+                at = _HEADER_WORDS + slab * _WORDS_OF_SLAB
+                for value in hashes[:room]:
+                    words[at + (value & _WORDS_OF_SLAB - 1)] |= (
+                        pairs[value >> 20 & 4095] | pairs[value >> 32 & 4095]
+                    )
+                words[_COUNT] = count + len(hashes[:room])
+                hashes = hashes[room:]
 
 
 def _slab(count: int) -> int:

@@ -109,7 +109,13 @@ class World:
         with self.database.read() as connection:
             return jobs.jobs_of_study(connection, study.id)
 
-    def queue_job(self, uid: str, *, destinations: tuple[str, ...] = ()) -> int:
+    def queue_job(
+        self,
+        uid: str,
+        *,
+        destinations: tuple[str, ...] = (),
+        priority: Priority = Priority.ROUTINE,
+    ) -> int:
         study = self.study(uid)
         with self.database.write() as connection:
             content = studies.content_set_of(connection, study.id)
@@ -130,7 +136,7 @@ class World:
                     content_set=content.sha256,
                     rule="r",
                     destinations=destinations,
-                    priority=Priority.ROUTINE,
+                    priority=priority,
                 ),
             )
         assert job_id is not None

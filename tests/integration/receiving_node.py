@@ -6,7 +6,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,12 +53,19 @@ class Node:
 
 
 @contextmanager
-def node_on(settings: Settings) -> Iterator[Node]:
+def node_on(
+    settings: Settings, on_indexed: Callable[[str], None] = lambda _uid: None
+) -> Iterator[Node]:
     """Run a node on a free port."""
     database = open_database(settings)
     store = InstanceStore(settings.data_dir, durable=True)
     indexed: list[str] = []
-    entity = ApplicationEntity(settings, database, store, indexed.append)
+
+    def note(study_instance_uid: str) -> None:
+        indexed.append(study_instance_uid)
+        on_indexed(study_instance_uid)
+
+    entity = ApplicationEntity(settings, database, store, note)
     node = Node(settings, entity, store, entity.start(), indexed)
     try:
         yield node

@@ -20,7 +20,7 @@ from core.settings import (
     ReportSettings,
     Settings,
 )
-from dicom_node.publisher import MAXIMUM_DELAY_S, Publisher
+from dicom_node.publisher import BACKLOG_POLL_S, MAXIMUM_DELAY_S, Publisher
 from dicom_node.sweep import LeaseWatch, Sweep
 
 QUEUE = QueueSettings(lease_s=30, republish_after_s=60, maximum_attempts=3)
@@ -183,18 +183,92 @@ def test_a_delivery_to_a_destination_that_is_gone_fails_with_clear_words(world):
 
 def test_urgent_jobs_are_announced_first(world):
     routine = world.queue_job(world.receive("a", study="a"))
-    stat = world.queue_job(world.receive("b", study="b"))
-    with world.database.write() as connection:
-        connection.execute(
-            schema.job.update()
-            .where(schema.job.c.id == stat)
-            .values(priority=Priority.STAT.value)
-        )
+    stat = world.queue_job(world.receive("b", study="b"), priority=Priority.STAT)
     broker = Broker()
 
     Publisher(world.database, broker).publish_due()
 
     assert [message[0] for message in broker.messages] == [stat, routine]
+
+
+def test_only_so_many_messages_are_out_and_more_follow_as_jobs_are_claimed(
+    world, monkeypatch
+):
+    monkeypatch.setattr(outbox, "_WINDOW", 3)
+    queued = [world.queue_job(world.receive("a", study=f"s{n}")) for n in range(5)]
+    broker = Broker()
+    publisher = Publisher(world.database, broker)
+    pauses = [publisher.publish_due() for _ in range(2)]
+    out_at_first = [message[0] for message in broker.messages]
+
+    with world.database.write() as connection:
+        assert jobs.claim(connection, queued[0], worker="w")
+    publisher.publish_due()
+
+    assert pauses == [0.0, BACKLOG_POLL_S]
+    assert out_at_first == queued[:3]
+    assert [message[0] for message in broker.messages] == queued[:4]
+
+
+def test_a_stat_order_goes_out_while_a_long_queue_waits(world, monkeypatch):
+    monkeypatch.setattr(outbox, "_WINDOW", 3)
+    for number in range(5):
+        world.queue_job(world.receive("a", study=f"s{number}"))
+    broker = Broker()
+    publisher = Publisher(world.database, broker)
+    publisher.publish_due()
+    stat = world.queue_job(world.receive("b", study="b"), priority=Priority.STAT)
+
+    publisher.publish_due()
+
+    assert broker.messages[-1] == (stat, Priority.STAT)
+
+
+def test_messages_that_were_lost_go_out_again_before_others(world, monkeypatch):
+    monkeypatch.setattr(outbox, "_WINDOW", 3)
+    queued = [world.queue_job(world.receive("a", study=f"s{n}")) for n in range(5)]
+    broker = Broker()
+    publisher = Publisher(world.database, broker)
+    publisher.publish_due()
+    with world.database.write() as connection:
+        connection.execute(
+            schema.outbox.update()
+            .where(schema.outbox.c.published_at.is_not(None))
+            .values(published_at=time.time() - 61)
+        )
+
+    swept = Sweep(world.settings, world.database, clock=world.clock).sweep()
+    publisher.publish_due()
+
+    assert swept.announced_again == 3
+    assert [message[0] for message in broker.messages] == queued[:3] * 2
+
+
+def test_jobs_that_must_wait_for_others_do_not_hold_up_the_line(world, monkeypatch):
+    monkeypatch.setattr(outbox, "_WINDOW", 2)
+    uids = [world.receive("a", study=f"s{n}") for n in range(2)]
+    first = [world.queue_job(uid) for uid in uids]
+    for number in range(2):
+        world.receive("late", study=f"s{number}")
+    late = [world.queue_job(uid) for uid in uids]
+    broker = Broker()
+    publisher = Publisher(world.database, broker)
+    publisher.publish_due()
+    with world.database.write() as connection:
+        held = [jobs.claim(connection, job_id, worker="w") for job_id in first]
+    publisher.publish_due()
+    with world.database.write() as connection:
+        refused = [jobs.claim(connection, job_id, worker="w") for job_id in late]
+        for claim in held:
+            jobs.give_back(
+                connection, claim.job_id, claim.lease_token, reason="worker died",
+                explanation="", maximum_attempts=3,
+            )  # fmt: skip
+
+    publisher.publish_due()
+
+    assert refused == [None, None]
+    assert [message[0] for message in broker.messages] == [*first, *late, *first]
 
 
 def test_a_published_job_is_not_announced_twice(world):
