@@ -131,18 +131,21 @@ def _refuse_taken_port(settings: "Settings") -> None:
     """Say at once what the node could only say again and again in the log."""
     from core.errors import OperatorError  # noqa: PLC0415
 
-    address, port = settings.bind_address, settings.node.port
+    address = settings.bind_address
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise OperatorError(
-                f"the node cannot listen on {address} port {port} ({error.strerror}); "
-                "stop the program that does, or choose another one: node.port in "
-                f"{settings.data_dir / 'secondread.toml'} or SECONDREAD_NODE__PORT"
-            ) from error
+    for name, port in settings.dicom_ports.items():
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                file = settings.data_dir / "secondread.toml"
+                variable = f"SECONDREAD_{name.replace('.', '__').upper()}"
+                raise OperatorError(
+                    f"the node cannot listen on {address} port {port} "
+                    f"({error.strerror}); stop the program that does, or choose "
+                    f"another one: {name} in {file} or {variable}"
+                ) from error
 
 
 def _on_stop_signals(stop: Callable[[], None]) -> None:

@@ -187,26 +187,21 @@ class _Threads:
         checkpoints = PeriodicThread(
             "checkpoints", Checkpoints(database).step, on_crash=on_crash
         )
-        self._couriers = [
-            Courier(
+        self._couriers = {}
+        for entry in settings.destinations:
+            courier = Courier(
                 entry.name,
                 sender_for(entry, settings),
                 database,
                 store,
                 settings.delivery,
             )
-            for entry in settings.destinations
-        ]
-        delivering = [
-            PeriodicThread(
+            thread = PeriodicThread(
                 f"delivery to {entry.name}", courier.deliver_due, on_crash=on_crash
             )
-            for entry, courier in zip(
-                settings.destinations, self._couriers, strict=True
-            )
-        ]
+            self._couriers[thread] = courier
         self._bell = Doorbell(settings)
-        self._woken = [self._publishing, *delivering]
+        self._woken = [self._publishing, *self._couriers]
         listening = PeriodicThread("doorbell", self._listen, on_crash=on_crash)
         self._all = [
             self._assembling,
@@ -235,11 +230,14 @@ class _Threads:
             thread.start()
 
     def stop(self, deadline: float) -> None:
-        for courier in self._couriers:
+        for courier in self._couriers.values():
             courier.stop()
         for thread in self._all:
             thread.stop()
         for thread in self._all:
-            if not thread.join(deadline - time.monotonic()):
+            ended = thread.join(deadline - time.monotonic())
+            if not ended:
                 # It waits for a peer or the broker; it is a daemon and dies with us.
                 get_log().warning("thread_left_behind", name=thread.name)
+            elif thread in self._couriers:
+                self._couriers[thread].close()

@@ -408,6 +408,13 @@ class DeliverySettings(Section):
         description="Longest silence of a destination.",
         json_schema_extra=unit("seconds"),
     )
+    keep_open_s: float = Field(
+        5.0,
+        ge=0,
+        description="How long a connection to a destination stays open without work, "
+        "so that the next report needs no new one; 0 closes it after each round.",
+        json_schema_extra=unit("seconds"),
+    )
 
 
 class DestinationSettings(Section):
