@@ -52,19 +52,23 @@ def node(data_dir: DataDirectory = None) -> None:
 
     Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread node`
     """
-    from cli.installation import looking_through_models  # noqa: PLC0415
+    from core.log import configure_logging, get_log  # noqa: PLC0415
+    from dicom_node.receiving import receiving  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
-    with looking_through_models(settings) as models:
-        from core.log import configure_logging, get_log  # noqa: PLC0415
-        from dicom_node.node import run_node  # noqa: PLC0415
-    serving = models.result()
     configure_logging(settings.log, "node")
-    for path, reason in serving.refused:
-        get_log().error("model_refused", path=path, reason=reason)
     stop = threading.Event()
     _on_stop_signals(stop.set)
-    run_node(settings, lambda: serving.identities, stop=stop)
+    # Listeners are forked first: they need nothing of what follows.
+    with receiving(settings) as held:
+        from cli.installation import looking_through_models  # noqa: PLC0415
+
+        with looking_through_models(settings) as models:
+            from dicom_node.node import run_node  # noqa: PLC0415
+        serving = models.result()
+        for path, reason in serving.refused:
+            get_log().error("model_refused", path=path, reason=reason)
+        run_node(settings, lambda: serving.identities, stop=stop, held=held)
 
 
 def worker(data_dir: DataDirectory = None) -> None:
