@@ -28,10 +28,16 @@ from benchmarks.receiving.peers import PEERS, Start, secondread
 from benchmarks.receiving.senders import SENDERS, Send
 
 PROGRAMS = ("storescp", "dcmsend", "Orthanc")
-OURS: Mapping[str, Mapping[str, str]] = {
-    "file": {},
+_ORDER = "SECONDREAD_STORE__RECEIVE_ORDER"
+OURS: Mapping[str, Start] = {
+    "log": secondread(settings={_ORDER: "log"}),
+    "log, unpacking": secondread(
+        settings={_ORDER: "log", "SECONDREAD_STORE__INDEX_DELAY_S": "0.001"}
+    ),
+    "log, TLS": secondread(settings={_ORDER: "log"}, tls=True),
+    "file": secondread(settings={_ORDER: "file"}),
 }
-"""Our own arms: by mode, the settings that make it."""
+"""Our own arms. `unpacking`: files and index are written while instances come in."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,13 @@ PLANS: Mapping[str, Plan] = {
     "mr": Plan(
         "MR",
         "dcmsend",
-        ("storescp", "log", "file", "Orthanc", "pynetdicom handler"),
+        (
+            *("storescp", "log", "log, unpacking", "file"),
+            *("Orthanc", "pynetdicom handler"),
+        ),
         bars=(
             Bar("log-mr", "log", "storescp"),
+            Bar("log-unpacking-mr", "log, unpacking", "storescp"),
             Bar("log-file-mr", "log", "file"),
             Bar("file-mr", "file", "storescp"),
             Bar("log-orthanc-mr", "log", "Orthanc"),
@@ -105,6 +115,12 @@ PLANS: Mapping[str, Plan] = {
         ("storescp as shipped", "log", "file"),
         count=20,
         bars=(Bar("nagle", "log", "storescp as shipped"),),
+    ),
+    "tls": Plan(
+        "MR",
+        "storescu",
+        ("log", "log, TLS", "storescp", "storescp, TLS"),
+        bars=(Bar("tls", "log, TLS", "log"),),
     ),
     "mr-peers": Plan("MR", "dcmsend", ("storescp", "dcmqrscp", "pynetdicom app")),
     "mr-16": Plan("MR", "dcmsend", ("storescp --fork", "log", "file"), associations=16),
@@ -213,7 +229,7 @@ def _starts(plan: Plan, before: Path | None) -> dict[str, Start]:
     found: dict[str, Start] = {}
     for arm in plan.arms:
         if arm in OURS:
-            found[arm] = secondread(settings=OURS[arm])
+            found[arm] = OURS[arm]
         elif arm in PEERS:
             found[arm] = PEERS[arm]
     if before is not None:
@@ -222,8 +238,12 @@ def _starts(plan: Plan, before: Path | None) -> dict[str, Start]:
 
 
 def _sender(plan: Plan, arm: str) -> Send:
-    """Return who sends: the same for all, but raw TCP speaks no DICOM."""
-    return SENDERS["raw" if arm.startswith("raw TCP") else plan.sender]
+    """Return who sends: the same for all, as far as a receiver speaks its language."""
+    if arm.startswith("raw TCP"):
+        return SENDERS["raw"]
+    if arm.endswith(", TLS"):
+        return SENDERS[f"{plan.sender}, TLS"]
+    return SENDERS[plan.sender]
 
 
 def _runs(
@@ -237,9 +257,9 @@ def _runs(
             before = program.usage()
             sent = send(studies, receiver.port, folder)
             after = program.usage()
+            check_kept(receiver, studies)
             program.wait_until_idle()
             settled = program.usage()
-            check_kept(receiver, studies)
         if after.cpu_s == before.cpu_s:
             raise RuntimeError(f"{arm} used no processor time: it was not measured")
         return {

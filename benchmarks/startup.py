@@ -1,7 +1,7 @@
 """Start-up times: `python -m benchmarks.startup`.
 
 From starting the command to its end (`--help`, `studies`), to the first accepted
-association (node) and to loaded models (worker). Warm unless `--cold` is given.
+association (node) and to loaded models (worker): warm, and with `--cold` cold, too.
 """
 
 import argparse
@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument(
         "--cold",
         action="store_true",
-        help="forget the files of Python and of this project before each start; "
-        "slows down whatever else of this machine uses them",
+        help="also with the files of Python and of this project forgotten before each "
+        "start; slows down whatever else of this machine uses them",
     )
     add_output_options(parser)
     given = parser.parse_args()
@@ -68,15 +68,23 @@ def main() -> None:
             "node takes associations, again": _again(installation),
             "worker has its models loaded": _worker,
         }
+        measured = paired_rounds(arms, rounds=given.rounds, folder=folder / "warm")
+        _tell(report, "warm: files in memory", measured)
+        help_, studies, _, again, ready = arms
+        report.bar("start-help", measured.summary(help_, "s"))
+        report.bar("start-studies", measured.summary(studies, "s"))
+        report.bar("start-node", measured.summary(again, "s"))
         if given.cold:
-            arms = {arm: _cold(start) for arm, start in arms.items()}
-        measured = paired_rounds(arms, rounds=given.rounds, folder=folder / "runs")
-        _tell(report, measured, cold=given.cold)
+            cold = {arm: _cold(start) for arm, start in arms.items()}
+            measured = paired_rounds(cold, rounds=given.rounds, folder=folder / "cold")
+            _tell(report, "cold: files not in memory", measured)
+        else:
+            report.note("The worker was started warm; its bar is for a cold start.")
+        report.bar("start-worker", measured.summary(ready, "s"))
         report.finish(given)
 
 
-def _tell(report: Report, measured: Measured, *, cold: bool) -> None:
-    kind = "cold: files not in memory" if cold else "warm: files in memory"
+def _tell(report: Report, kind: str, measured: Measured) -> None:
     figures = {"seconds": "s", "cpu s": "cpu_s", "MB read": "read_mb"}
     report.table(
         f"Start-up, {kind}",
@@ -93,15 +101,7 @@ def _tell(report: Report, measured: Measured, *, cold: bool) -> None:
         ],
         plot="seconds",
     )
-    report.keep("runs", measured.as_json())
-    help_, studies, _, again, ready = measured.samples
-    for key, arm in (
-        ("start-help", help_),
-        ("start-studies", studies),
-        ("start-node", again),
-        ("start-worker", ready),
-    ):
-        report.bar(key, measured.summary(arm, "s"))
+    report.keep(kind, measured.as_json())
 
 
 Start = Callable[[Path], Sample]

@@ -19,6 +19,7 @@ from benchmarks.harness.processes import (
     free_port,
     running,
 )
+from benchmarks.receiving.certificate import certificate
 from benchmarks.receiving.raw_tcp import records
 
 __all__ = ["PEERS", "Receiver", "secondread"]
@@ -43,7 +44,10 @@ Start = Callable[[Path], AbstractContextManager[Receiver]]
 
 
 def secondread(
-    *, settings: Mapping[str, str] | None = None, root: Path = ROOT
+    *,
+    settings: Mapping[str, str] | None = None,
+    root: Path = ROOT,
+    tls: bool = False,
 ) -> Start:
     """Return how our own node is started.
 
@@ -53,15 +57,30 @@ def secondread(
         Environment variables of settings that make this arm.
     root
         Which copy of this repository runs.
+    tls
+        Whether instances are sent to a TLS port, which asks for no client certificate.
     """
 
     @contextmanager
     def start(folder: Path) -> Iterator[Receiver]:
-        port = free_port()
-        with node(folder, port, root=root, settings=settings) as program:
-            yield Receiver(program, port, _files_below(folder / "data"), exact=True)
+        port, tls_port = free_port(), free_port()
+        more = dict(settings or {}) | (_tls_settings(tls_port) if tls else {})
+        with node(folder, port, root=root, settings=more) as program:
+            # Its store: what lies there is in the index, too.
+            kept = _files_below(folder / "data" / "objects")
+            yield Receiver(program, tls_port if tls else port, kept, exact=True)
 
     return start
+
+
+def _tls_settings(port: int) -> dict[str, str]:
+    made = certificate()
+    return {
+        "SECONDREAD_TLS__PORT": str(port),
+        "SECONDREAD_TLS__CERTIFICATE_FILE": str(made.certificate),
+        "SECONDREAD_TLS__KEY_FILE": str(made.key),
+        "SECONDREAD_TLS__REQUIRE_CLIENT_CERTIFICATE": "false",
+    }
 
 
 def storescp(*options: str, shipped: bool = False) -> Start:
@@ -80,6 +99,15 @@ def storescp(*options: str, shipped: bool = False) -> Start:
             yield Receiver(program, port, _files_below(out))
 
     return start
+
+
+@contextmanager
+def storescp_tls(folder: Path) -> Iterator[Receiver]:
+    """Start DCMTK's receiver with TLS; it asks for no client certificate either."""
+    made = certificate()
+    options = ("+tls", str(made.key), str(made.certificate), "-ic")
+    with storescp(*options)(folder) as receiver:
+        yield receiver
 
 
 @contextmanager
@@ -156,6 +184,7 @@ PEERS: Mapping[str, Start] = {
     "storescp": storescp(),
     "storescp --fork": storescp("--fork"),
     "storescp as shipped": storescp(shipped=True),
+    "storescp, TLS": storescp_tls,
     "dcmqrscp": dcmqrscp,
     "Orthanc": orthanc,
     "pynetdicom app": pynetdicom_app,

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.harness.instances import Studies
 from benchmarks.harness.parts import AE_TITLE, ROOT
 from benchmarks.harness.processes import PROMPT, SHIPPED
+from benchmarks.receiving.certificate import certificate
 
 __all__ = ["SENDERS", "Send", "Sent", "dcmsend", "replay", "storescu"]
 
@@ -58,11 +59,13 @@ def dcmsend(environment: Mapping[str, str] = PROMPT) -> Send:
     return send
 
 
-def storescu(*options: str) -> Send:
-    """Send with DCMTK's storescu, which knows TLS."""
+def storescu(*, tls: bool = False) -> Send:
+    """Send with DCMTK's storescu, which can use TLS; it takes any certificate."""
 
     def send(studies: Studies, port: int, folder: Path) -> Sent:
         logs = [folder / f"sent-{part}.txt" for part, _ in enumerate(studies.folders)]
+        made = certificate() if tls else None
+        options = ["+tls", str(made.key), str(made.certificate), "-ic"] if made else []
         commands = [
             ["storescu", "-v", "-aec", AE_TITLE, "-xe", *options]
             + ["127.0.0.1", str(port), "+sd", str(part)]
@@ -123,6 +126,7 @@ SENDERS: Mapping[str, Send] = {
     "dcmsend": dcmsend(),
     "dcmsend as shipped": dcmsend(SHIPPED),
     "storescu": storescu(),
+    "storescu, TLS": storescu(tls=True),
     "replay": replay("dicom"),
     "raw": replay("raw"),
 }
