@@ -7,6 +7,10 @@ no report file, so that what is left is index and queue. The node's publisher an
 run beside it. The first hundred are compared with the last hundred: of the way in,
 with an empty queue against a full one; of the way out the other way round.
 
+All along, single studies pass the same calls in a second index that holds no others:
+what a study costs is told in units of these, so that a machine that is busier at the
+end than at the start does not look like a queue that grows slow.
+
     python -m benchmarks.backlog [--studies 10000]
 """
 
@@ -20,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +58,7 @@ _INSTANCES_OF_STUDY = 2
 _BATCH = 64
 _WARM_UP = 20
 """Of the way out: the worker's first jobs, which import and compile."""
+_CONTROL_PAUSE_S = 0.15
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _MODEL = ModelIdentity("trivial", "1.0", "b" * 64)
@@ -214,6 +220,68 @@ class Cost:
     cpu_ms: float
 
 
+class Control:
+    """An index in which one study at a time goes the whole way, and none waits."""
+
+    def __init__(self, folder: Path) -> None:
+        from worker.job_runner import JobRunner  # noqa: PLC0415 - takes long to import
+
+        folder.mkdir()
+        (folder / "secondread.toml").write_text(_SETTINGS)
+        self._settings = load_settings(folder)
+        self._database = open_database(self._settings)
+        self._node = Node(self._settings, self._database, OneFile(folder))
+        self._job_ids: list[int] = []
+        self._publisher = Publisher(
+            self._database, lambda job_id, _priority: self._job_ids.append(job_id)
+        )
+        self._runner = JobRunner(self._settings, TrivialProcess)  # type: ignore[arg-type]
+        self._studies = 0
+        self._costs: list[tuple[float, Cost]] = []
+        for _ in range(_WARM_UP):
+            self.step()
+        self._costs.clear()
+
+    def step(self) -> float:
+        """Let one study go the whole way; return the seconds until the next one."""
+
+        def go() -> None:
+            self._node.receive(self._studies, 1)
+            self._publisher.publish_due()
+            self._runner.run(self._job_ids.pop())
+
+        wall, cpu = time.perf_counter(), time.thread_time()
+        go()
+        wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        self._studies += 1
+        self._costs.append((time.monotonic(), Cost(1e3 * wall, 1e3 * cpu)))
+        return _CONTROL_PAUSE_S
+
+    def cost(self, begin: float, end: float) -> Cost:
+        """Return the median cost of a study in some time of the monotonic clock."""
+        margin = 2 * _CONTROL_PAUSE_S
+        costs = [c for at, c in self._costs if begin - margin <= at <= end + margin]
+        if not costs:
+            raise RuntimeError("no control study passed in this time")
+        return Cost(_median(costs, "wall_ms"), _median(costs, "cpu_ms"))
+
+    def close(self) -> None:
+        """Close its index."""
+        self._database.close()
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What some studies cost one by one, and a control study at the same time."""
+
+    cost: Cost
+    control: Cost
+
+    def relative(self, figure: str) -> float:
+        """Return a figure in units of the control study."""
+        return float(getattr(self.cost, figure) / getattr(self.control, figure))
+
+
 def timed(work_to_do: Callable[[], object], times: int = 1) -> Cost:
     """Measure a call; with `times`, the cost of one of so many parts of it."""
     cpu, wall = time.process_time(), time.perf_counter()
@@ -266,30 +334,34 @@ def broker(settings: Settings, folder: Path) -> Iterator[None]:
         yield
 
 
-def come_in(node: Node, count: int) -> tuple[list[Cost], dict[str, list[Cost]]]:
+def come_in(
+    node: Node, control: Control, count: int
+) -> tuple[list[Passage], dict[str, list[Cost]]]:
     """Queue so many studies; return the cost of one in each block, and of queries."""
-    blocks: list[Cost] = []
+    blocks: list[Passage] = []
     asked: dict[str, list[Cost]] = {}
     for first in range(0, count, _BLOCK):
 
         def receive(first: int = first) -> None:
             node.receive(first, _BLOCK)
 
-        blocks.append(timed(receive, _BLOCK))
+        began = time.monotonic()
+        control.step()
+        cost = timed(receive, _BLOCK)
+        control.step()
+        blocks.append(Passage(cost, control.cost(began, time.monotonic())))
         if first + _BLOCK in (_BLOCK, count):
-            for name, cost in queries(node).items():
-                asked.setdefault(name, []).append(cost)
+            for name, query_cost in queries(node).items():
+                asked.setdefault(name, []).append(query_cost)
         _progress(f"{first + _BLOCK} of {count} studies queued")
     return blocks, asked
 
 
-def go_out(node: Node, folder: Path, count: int) -> list[Cost]:
-    """Have all of them read; return what each cost node and worker together."""
+def go_out(node: Node, control: Control, folder: Path, count: int) -> list[Passage]:
+    """Have all read; return what one of each hundred cost node and worker together."""
     app = make_celery(node.settings)
-    node_cpu: list[float] = []
 
     def announce(job_id: int, priority: Priority) -> None:
-        node_cpu.append(time.process_time())
         announce_job(app, job_id, priority)
 
     crash: list[str] = []
@@ -299,6 +371,7 @@ def go_out(node: Node, folder: Path, count: int) -> list[Cost]:
             ("publisher", Publisher(node.database, announce).publish_due),
             ("sweep", Sweep(node.settings, node.database).step),
             ("checkpoints", Checkpoints(node.database).step),
+            ("control", control.step),
         )
     ]
     timeline = folder / "timeline"
@@ -319,12 +392,20 @@ def go_out(node: Node, folder: Path, count: int) -> list[Cost]:
             thread.join(10)
     ends = [tuple(map(float, line.split())) for line in lines[:count]]
     return [
-        Cost(
-            1e3 * (ends[at][0] - ends[at - 1][0]),
-            1e3 * (ends[at][1] - ends[at - 1][1] + node_cpu[at] - node_cpu[at - 1]),
-        )
-        for at in range(1, min(len(ends), len(node_cpu)))
+        _passage(ends[start : start + _BLOCK + 1], control)
+        for start in range(_WARM_UP, len(ends) - _BLOCK, _BLOCK)
     ]
+
+
+def _passage(ends: list[tuple[float, ...]], control: Control) -> Passage:
+    """Join what the worker noted at the end of each job with the control studies."""
+    costs = [
+        Cost(1e3 * (after[0] - before[0]), 1e3 * (after[1] - before[1]))
+        for before, after in pairwise(ends)
+    ]
+    # The median: one checkpoint among a hundred studies says nothing of the queue.
+    median = Cost(_median(costs, "wall_ms"), _median(costs, "cpu_ms"))
+    return Passage(median, control.cost(ends[0][0], ends[-1][0]))
 
 
 def _progress(text: str) -> None:
@@ -335,10 +416,6 @@ def _progress(text: str) -> None:
 
 def _median(costs: list[Cost], figure: str) -> float:
     return float(statistics.median(getattr(cost, figure) for cost in costs))
-
-
-def _mean(costs: list[Cost], figure: str) -> float:
-    return statistics.fmean(getattr(cost, figure) for cost in costs)
 
 
 def main() -> None:
@@ -362,49 +439,35 @@ def main() -> None:
             broker(settings, folder),
             closing(open_database(settings)) as database,
         ):
+            control = Control(folder / "control")
             node = Node(settings, database, OneFile(folder))
-            node.receive(count, 1)  # imports what a first study imports
-            ways_in, asked = come_in(node, count)
-            ways_out = go_out(node, folder, count)
+            ways_in, asked = come_in(node, control, count)
+            ways_out = go_out(node, control, folder, count)
+            control.close()
         _tell(report, ways_in, ways_out, asked, count)
         report.finish(given)
 
 
 def _tell(
     report: Report,
-    ways_in: list[Cost],
-    ways_out: list[Cost],
+    ways_in: list[Passage],
+    ways_out: list[Passage],
     asked: dict[str, list[Cost]],
     count: int,
 ) -> None:
-    first_out, last_out = ways_out[_WARM_UP : _WARM_UP + _BLOCK], ways_out[-_BLOCK:]
+    ways = {"received to queued": ways_in, "claimed to reported": ways_out}
     rows = []
-    totals: dict[str, list[float]] = {}
     for figure in ("wall_ms", "cpu_ms"):
-        pairs = {
-            "received to queued": (
-                getattr(ways_in[0], figure), getattr(ways_in[-1], figure)
-            ),
-            "claimed to reported, mean": (
-                _mean(first_out, figure), _mean(last_out, figure)
-            ),
-            "claimed to reported, median": (
-                _median(first_out, figure), _median(last_out, figure)
-            ),
-        }  # fmt: skip
-        # The median: one checkpoint within a hundred studies says nothing of the queue.
-        whole = [
-            pairs["received to queued"][at] + pairs["claimed to reported, median"][at]
-            for at in (0, 1)
-        ]
-        totals[figure] = whole
-        for name, (first, last) in [*pairs.items(), ("whole way", tuple(whole))]:
+        for name, passages in ways.items():
+            first, last = passages[0], passages[-1]
             rows.append(
                 {
                     "cost of a study": f"{name}, {figure.replace('_', ' ')}",
-                    f"first {_BLOCK}": first,
-                    f"last {_BLOCK}": last,
-                    "last / first": last / first,
+                    f"first {_BLOCK}": getattr(first.cost, figure),
+                    f"last {_BLOCK}": getattr(last.cost, figure),
+                    "control study then": getattr(first.control, figure),
+                    "control study at the end": getattr(last.control, figure),
+                    "last / first": last.relative(figure) / first.relative(figure),
                 }
             )
     report.table(f"{count} queued studies", rows)
@@ -419,10 +482,19 @@ def _tell(
             for name, costs in asked.items()
         ],
     )
-    first, last = totals["wall_ms"]
-    report.bar("backlog", summarise([last / first]))
-    report.keep("in_blocks_wall_ms", [cost.wall_ms for cost in ways_in])
-    report.keep("out_wall_ms", [round(cost.wall_ms, 3) for cost in ways_out])
+    whole = [
+        sum(way[at].relative("wall_ms") for way in ways.values()) for at in (0, -1)
+    ]
+    report.bar("backlog", summarise([whole[1] / whole[0]]))
+    for name, passages in ways.items():
+        report.keep(
+            name,
+            [
+                {"wall_ms": way.cost.wall_ms, "control_wall_ms": way.control.wall_ms,
+                 "cpu_ms": way.cost.cpu_ms, "control_cpu_ms": way.control.cpu_ms}
+                for way in passages
+            ],
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
