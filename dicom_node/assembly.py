@@ -144,14 +144,14 @@ class Assembler:
             rows = studies.studies_in_state(connection, StudyState.RECEIVING)
         now = self._clock()
         with self._lock:
-            new = [
-                row.study_instance_uid
-                for row in rows
-                if row.study_instance_uid not in self._arriving
-            ]
-            for uid in new:
-                self._arriving[uid] = _Arriving(now, now)
-                self._look_at(uid, self._arriving[uid], now)
+            new = [row for row in rows if row.study_instance_uid not in self._arriving]
+            for row in new:
+                policy = policy_for(self._settings, row.calling_ae_title)
+                arriving = _Arriving(now, now, policy=policy)
+                self._arriving[row.study_instance_uid] = arriving
+                self._look_at(
+                    row.study_instance_uid, arriving, _next_look(arriving, now)
+                )
         return len(new)
 
     def tick(self) -> float:
