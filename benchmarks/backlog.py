@@ -45,6 +45,7 @@ from core.domain import (
 )
 from core.log import configure_logging
 from core.queue import announce_job, make_celery
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings, load_settings
 from core.settings.loading import DATA_DIRECTORY_VARIABLE
 from core.uids import derived_uid
@@ -190,10 +191,10 @@ class Node:
         self.assembler.tick()
 
 
-def _instance(study: int, number: int) -> studies.ReceivedInstance:
+def _instance(study: int, number: int) -> ReceivedInstance:
     uid = derived_uid("study", str(study))
     instance_uid = derived_uid("instance", str(study), str(number))
-    return studies.ReceivedInstance(
+    return ReceivedInstance(
         study_instance_uid=uid,
         series_instance_uid=derived_uid("series", str(study)),
         sop_instance_uid=instance_uid,

@@ -26,10 +26,12 @@ from pathlib import Path
 from benchmarks.harness import Report, Summary, add_output_options, ratios, summarise
 from core.database.checkpoint import Checkpoints
 from core.database.engine import Database, open_database
-from core.database.shelves import ROWS_OF_SHELF, uid_hash
-from core.database.studies import ReceivedInstance, Recorded, record_instances
+from core.database.shelves import ROWS_OF_SHELF
+from core.database.studies import Recorded, record_instances
 from core.database.uid_filter import UidFilter
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
+from core.uids import uid_hash
 
 _BATCH = 64
 _INSTANCES_OF_STUDY = 300

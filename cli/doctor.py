@@ -17,7 +17,7 @@ __all__ = ["doctor"]
 
 
 def doctor(data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
-    """Check versions, disk, port, index, broker, models, rules and destinations.
+    """Check versions, disk, ports, index, broker, models, rules and destinations.
 
     Each line is OK, WARN or FAIL and says what to do. Exit status 1 if any is FAIL.
 
@@ -51,6 +51,7 @@ def _checks(settings: "Settings") -> Iterator["Check"]:
     yield from machine.check_data_directory(settings)
     yield from machine.check_disk(settings)
     yield from machine.check_port(settings)
+    yield from machine.check_tls(settings)
     yield from installation.check_index(settings)
     yield from installation.check_broker(settings)
     yield from installation.check_models(settings)

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.exit_codes import FAILURE, UNAVAILABLE
 from cli.options import AsJson, DataDirectory, opened_settings
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+    from dicom_node.tls import ClientTls
 
 __all__ = ["Address", "dicom_files_of", "echo", "parse_address", "send"]
 
@@ -69,6 +73,62 @@ Called = Annotated[
     ),
 ]
 Calling = Annotated[str, typer.Option(metavar="AE", help="AE title to call with.")]
+Tls = Annotated[bool, typer.Option("--tls", help="Call over TLS.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        metavar="FILE",
+        help="Authorities that may vouch for the peer, PEM. Default: the system's.",
+        show_default=False,
+    ),
+]
+TlsCertificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert", metavar="FILE", help="Own certificate, PEM.", show_default=False
+    ),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option("--tls-key", metavar="FILE", help="Its key.", show_default=False),
+]
+TlsAnyName = Annotated[
+    bool,
+    typer.Option("--tls-any-name", help="Do not ask the certificate for the host."),
+]
+
+
+def _target(settings: "Settings", to: Address | None, *, tls: bool) -> Address:
+    own = settings.tls.port if tls else settings.node.port
+    if to is None and own is None:
+        raise typer.BadParameter("this installation has no TLS port; --to names a peer")
+    return to or Address("127.0.0.1", own or 0)
+
+
+def _encryption(
+    tls: bool,
+    *,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    any_name: bool,
+) -> "ClientTls | None":
+    if not tls:
+        if ca or certificate or key or any_name:
+            raise typer.BadParameter("what is said of TLS needs --tls")
+        return None
+    from dicom_node.tls import ClientTls  # noqa: PLC0415
+
+    made = ClientTls(
+        ca_file=ca,
+        certificate_file=certificate,
+        key_file=key,
+        check_server_name=not any_name,
+        prefix="--tls: ",
+    )
+    made.context()  # what is wrong with the files is told before anything is called
+    return made
 
 
 def send(
@@ -84,6 +144,12 @@ def send(
     to: To = None,
     called: Called = None,
     calling: Calling = "SECONDREAD-SEND",
+    *,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_any_name: TlsAnyName = False,
     data_dir: DataDirectory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +164,10 @@ def send(
     paths = dicom_files_of(files)
     if not paths:
         raise typer.BadParameter("there is no DICOM file in what was given")
-    target = to or Address("127.0.0.1", settings.node.port)
+    encryption = _encryption(
+        tls, ca=tls_ca, certificate=tls_certificate, key=tls_key, any_name=tls_any_name
+    )
+    target = _target(settings, to, tls=tls)
     console = output.messages()
 
     def tell(result: FileResult) -> None:
@@ -113,6 +182,7 @@ def send(
             called=called or settings.node.ae_title,
             calling=calling,
             progress=tell,
+            tls=encryption,
         )
     sent = sum(result.ok for result in results)
     if as_json:
@@ -165,6 +235,12 @@ def echo(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Longest silence of the peer.")
     ] = 10.0,
+    *,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_any_name: TlsAnyName = False,
     data_dir: DataDirectory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -176,10 +252,18 @@ def echo(
     from dicom_node.senders.c_echo import echo as ask  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
-    target = to or Address("127.0.0.1", settings.node.port)
+    encryption = _encryption(
+        tls, ca=tls_ca, certificate=tls_certificate, key=tls_key, any_name=tls_any_name
+    )
+    target = _target(settings, to, tls=tls)
     title = called or settings.node.ae_title
     result = ask(
-        target.host, target.port, called=title, calling=calling, timeout_s=timeout
+        target.host,
+        target.port,
+        called=title,
+        calling=calling,
+        timeout_s=timeout,
+        tls=encryption,
     )
     if as_json:
         output.print_json(

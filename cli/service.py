@@ -52,19 +52,23 @@ def node(data_dir: DataDirectory = None) -> None:
 
     Example: `SECONDREAD_QUEUE__BROKER_URL=redis://redis:6379/0 secondread node`
     """
-    from cli.installation import looking_through_models  # noqa: PLC0415
+    from core.log import configure_logging, get_log  # noqa: PLC0415
+    from dicom_node.receiving import receiving  # noqa: PLC0415
 
     settings = opened_settings(data_dir)
-    with looking_through_models(settings) as models:
-        from core.log import configure_logging, get_log  # noqa: PLC0415
-        from dicom_node.node import run_node  # noqa: PLC0415
-    serving = models.result()
     configure_logging(settings.log, "node")
-    for path, reason in serving.refused:
-        get_log().error("model_refused", path=path, reason=reason)
     stop = threading.Event()
     _on_stop_signals(stop.set)
-    run_node(settings, lambda: serving.identities, stop=stop)
+    # Listeners are forked first: they need nothing of what follows.
+    with receiving(settings) as held:
+        from cli.installation import looking_through_models  # noqa: PLC0415
+
+        with looking_through_models(settings) as models:
+            from dicom_node.node import run_node  # noqa: PLC0415
+        serving = models.result()
+        for path, reason in serving.refused:
+            get_log().error("model_refused", path=path, reason=reason)
+        run_node(settings, lambda: serving.identities, stop=stop, held=held)
 
 
 def worker(data_dir: DataDirectory = None) -> None:
@@ -131,18 +135,21 @@ def _refuse_taken_port(settings: "Settings") -> None:
     """Say at once what the node could only say again and again in the log."""
     from core.errors import OperatorError  # noqa: PLC0415
 
-    address, port = settings.bind_address, settings.node.port
+    address = settings.bind_address
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise OperatorError(
-                f"the node cannot listen on {address} port {port} ({error.strerror}); "
-                "stop the program that does, or choose another one: node.port in "
-                f"{settings.data_dir / 'secondread.toml'} or SECONDREAD_NODE__PORT"
-            ) from error
+    for name, port in settings.dicom_ports.items():
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                file = settings.data_dir / "secondread.toml"
+                variable = f"SECONDREAD_{name.replace('.', '__').upper()}"
+                raise OperatorError(
+                    f"the node cannot listen on {address} port {port} "
+                    f"({error.strerror}); stop the program that does, or choose "
+                    f"another one: {name} in {file} or {variable}"
+                ) from error
 
 
 def _on_stop_signals(stop: Callable[[], None]) -> None:

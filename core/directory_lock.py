@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ __all__ = ["only_one"]
 
 
 @contextmanager
-def only_one(data_dir: Path, kind: str) -> Iterator[None]:
+def only_one(data_dir: Path, kind: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the data directory for this process.
 
     Parameters
@@ -21,6 +22,9 @@ def only_one(data_dir: Path, kind: str) -> Iterator[None]:
         Made if it is not there.
     kind
         What this process is, e.g. `node`: one of each kind may hold the directory.
+    wait_s
+        How long to wait for children of a killed process of this kind, which hold the
+        directory until they have noticed.
 
     Raises
     ------
@@ -29,7 +33,8 @@ def only_one(data_dir: Path, kind: str) -> Iterator[None]:
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Not inherited by children: a lock must not outlive its process in one of them.
+        # Not inherited by programs that we start; but what is forked from us holds it,
+        # because it may still write.
         descriptor = os.open(
             data_dir / f"{kind}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -39,7 +44,11 @@ def only_one(data_dir: Path, kind: str) -> Iterator[None]:
             "choose another with --data-dir or change its rights"
         ) from error
     try:
-        _take(descriptor, data_dir, kind)
+        deadline = time.monotonic() + wait_s
+        while not _taken(descriptor):
+            if time.monotonic() >= deadline:
+                raise _held(descriptor, data_dir, kind)
+            time.sleep(0.02)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode("ascii"), 0)
         yield
@@ -47,12 +56,17 @@ def only_one(data_dir: Path, kind: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, data_dir: Path, kind: str) -> None:
+def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-        raise StoreUnavailable(
-            f"another {kind} (process {holder or 'unknown'}) runs on {data_dir}; stop "
-            "it first or choose another data directory with --data-dir"
-        ) from error
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _held(descriptor: int, data_dir: Path, kind: str) -> StoreUnavailable:
+    holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+    return StoreUnavailable(
+        f"another {kind} (process {holder or 'unknown'}) runs on {data_dir}; stop "
+        "it first or choose another data directory with --data-dir"
+    )

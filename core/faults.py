@@ -1,9 +1,10 @@
 """Named places where a test may kill, stop or fail this process.
 
 `fault("scp.before_ack")` does nothing, unless the environment asks for it with
-`FAULTS=name:action[:nth]` (several separated by commas), where action is `kill`,
-`stop`, `raise`, `enospc` or `sleep=SECONDS` and nth is the visit that counts (default
-1). So the promises about crashes are tested with real processes, at exact places.
+`FAULTS=name:action[:nth]` (several separated by commas), where action is `kill` (this
+process), `killall` (with every process of its group), `stop`, `raise`, `enospc` or
+`sleep=SECONDS` and nth is the visit that counts (default 1). So the promises about
+crashes are tested with real processes, at exact places.
 """
 
 import errno
@@ -20,7 +21,11 @@ NAMES = frozenset(
         "scp.after_part_write",
         "scp.after_fsync",
         "scp.after_rename",
+        "scp.after_append",
+        "scp.after_log_sync",
         "scp.before_ack",
+        "log.before_recycle",
+        "log.after_recycle",
         "index.before_commit",
         "index.after_commit",
         "outbox.before_publish",
@@ -64,6 +69,8 @@ def fault(name: str) -> None:
 def _act(name: str, action: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "killall":
+        os.killpg(0, signal.SIGKILL)
     elif action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "enospc":

@@ -4,6 +4,7 @@ A result's UID is a function of what it is the result of, so that any retry, on 
 worker, writes the same object again instead of a second one.
 """
 
+import hashlib
 import re
 import uuid
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = [
     "derived_uid",
     "installation_uid",
     "is_valid_uid",
+    "uid_hash",
 ]
 
 # PS3.5 9.1: components of digits without leading zeros, 64 characters at most.
@@ -48,6 +50,15 @@ def derived_uid(*parts: str) -> str:
     # The unit separator keeps ("ab", "c") and ("a", "bc") apart.
     name = "\x1f".join(parts)
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
+
+
+def uid_hash(uid: str) -> int:
+    """Return the 64 bits by which a UID stands in the index, as a signed number.
+
+    Two UIDs may have the same; whoever looks up compares the whole UID.
+    """
+    digest = hashlib.blake2b(uid.encode("ascii"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 IMPLEMENTATION_CLASS_UID = derived_uid("implementation class", "secondread")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,10 +19,10 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
-from core.errors import StoreUnavailable
 from dicom_node.contexts import supported_contexts
 from dicom_node.file_meta import FileMeta, encode_file_meta
 from dicom_node.guards import GuardedServer, quiet_pynetdicom
+from dicom_node.ports import listen_on
 from dicom_node.statuses import PROCESSING_FAILURE, SUCCESS
 
 __all__ = ["Archive", "Arrival", "Behaviour"]
@@ -119,19 +120,14 @@ class Archive:
             for context in supported_contexts(())
             if context.abstract_syntax not in self._refused_sop_classes
         ]
-        try:
-            server = entity.make_server(
-                (self.host, self.port),
-                ae_title=self.ae_title,
-                contexts=offered,
-                evt_handlers=[(evt.EVT_C_STORE, self._store)],
-                server_class=GuardedServer,
-            )
-        except OSError as error:
-            raise StoreUnavailable(
-                f"port {self.port} for the archive cannot be bound ({error.strerror})"
-            ) from error
-        assert isinstance(server, GuardedServer)
+        (listening,) = listen_on(self.host, self.port, 1)
+        server: Any = entity.make_server(
+            (self.host, self.port),
+            ae_title=self.ae_title,
+            contexts=offered,
+            evt_handlers=[(evt.EVT_C_STORE, self._store)],
+            server_class=partial(GuardedServer, listening=listening),  # type: ignore[arg-type]
+        )
         self._server = server
         self.port = int(server.server_address[1])
         server.serve_in_background()

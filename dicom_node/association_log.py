@@ -1,19 +1,22 @@
 """What happened on the network lately, without a patient in it."""
 
+import json
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 
 from core.log import get_log
+from dicom_node.shared_state import Counters
 from dicom_node.statuses import StorageAnswer, StorageOutcome
 
-__all__ = ["AssociationLog", "AssociationRecord", "ReceiveCounts"]
+__all__ = ["COUNTED", "AssociationLog", "AssociationRecord", "ReceiveCounts"]
 
 _RECENT = 100
 
 
-@dataclass(frozen=True)
+@dataclass
 class AssociationRecord:
     """One association or one refusal of it."""
 
@@ -31,7 +34,7 @@ class AssociationRecord:
 
 @dataclass(frozen=True)
 class ReceiveCounts:
-    """Totals since this process began."""
+    """Totals since the node began."""
 
     associations_accepted: int = 0
     associations_rejected: int = 0
@@ -41,32 +44,48 @@ class ReceiveCounts:
     bytes_stored: int = 0
 
 
-class AssociationLog:
-    """The last hundred associations and the totals; safe to share between threads."""
+COUNTED = tuple(field.name for field in fields(ReceiveCounts))
 
-    def __init__(self) -> None:
+
+class AssociationLog:
+    """The last hundred associations and the totals; safe to share between threads.
+
+    Parameters
+    ----------
+    counters
+        The totals, shared with the other listeners of the node.
+    owner
+        Which listener this is.
+    tell
+        Called with a copy of what happened, for a log of all listeners; must not block.
+    """
+
+    def __init__(
+        self,
+        counters: Counters,
+        owner: int = 0,
+        tell: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._counters = counters
+        self._owner = owner
+        self._tell = tell
         self._lock = threading.Lock()
         self._open: dict[int, AssociationRecord] = {}
         self._recent: deque[AssociationRecord] = deque(maxlen=_RECENT)
-        self._counts = ReceiveCounts()
 
     def accepted(self, key: int, record: AssociationRecord) -> None:
         """Note that an association began."""
         with self._lock:
             self._open[key] = record
-            self._counts = replace(
-                self._counts,
-                associations_accepted=self._counts.associations_accepted + 1,
-            )
+            self._count("associations_accepted")
+        self._forward(key, record)
 
     def rejected(self, record: AssociationRecord) -> None:
         """Note that an association was refused, and why."""
         with self._lock:
             self._recent.append(record)
-            self._counts = replace(
-                self._counts,
-                associations_rejected=self._counts.associations_rejected + 1,
-            )
+            self._count("associations_rejected")
+        self._forward(None, record)
         get_log().warning(
             "association_rejected",
             calling_ae_title=record.calling_ae_title,
@@ -77,26 +96,18 @@ class AssociationLog:
 
     def answered(self, key: int, answer: StorageAnswer, size: int) -> None:
         """Note how a C-STORE request was answered."""
-        stored = int(answer.outcome is StorageOutcome.STORED)
-        duplicate = int(answer.outcome is StorageOutcome.DUPLICATE)
-        refused = int(answer.outcome is StorageOutcome.REFUSED)
+        stored = answer.outcome is StorageOutcome.STORED
         with self._lock:
-            counts = self._counts
-            self._counts = replace(
-                counts,
-                instances_stored=counts.instances_stored + stored,
-                instances_duplicate=counts.instances_duplicate + duplicate,
-                instances_refused=counts.instances_refused + refused,
-                bytes_stored=counts.bytes_stored + stored * size,
-            )
+            self._count(_COUNT_OF[answer.outcome])
+            if stored:
+                self._count("bytes_stored", size)
             record = self._open.get(key)
             if record is not None:
-                self._open[key] = replace(
-                    record,
-                    instances=record.instances + stored + duplicate,
-                    refused=record.refused + refused,
-                    bytes=record.bytes + size,
-                )
+                if answer.outcome is StorageOutcome.REFUSED:
+                    record.refused += 1
+                else:
+                    record.instances += 1
+                record.bytes += size
 
     def ended(self, key: int, outcome: str) -> None:
         """Note that an association was released or aborted; the first word counts."""
@@ -104,8 +115,9 @@ class AssociationLog:
             record = self._open.pop(key, None)
             if record is None:
                 return
-            record = replace(record, outcome=outcome)
+            record.outcome = outcome
             self._recent.append(record)
+        self._forward(key, record)
         get_log().info(
             "association_ended",
             calling_ae_title=record.calling_ae_title,
@@ -117,12 +129,46 @@ class AssociationLog:
             duration_s=round(max(0.0, time.time() - record.began_at), 3),
         )
 
+    def hear(self, message: bytes) -> None:
+        """Take in what another listener's log told."""
+        owner, key, values = json.loads(message)
+        record = AssociationRecord(**values)
+        place = owner << 64 | (key or 0)
+        with self._lock:
+            if record.outcome == "open":
+                self._open[place] = record
+            else:
+                self._open.pop(place, None)
+                self._recent.append(record)
+
+    def lost(self, owner: int) -> None:
+        """Note that a listener died with its associations."""
+        with self._lock:
+            for place in [key for key in self._open if key >> 64 == owner]:
+                record = self._open.pop(place)
+                record.outcome = "aborted"
+                self._recent.append(record)
+
     def recent(self) -> list[AssociationRecord]:
         """Return the open associations and the last ended ones, newest first."""
         with self._lock:
-            return [*reversed(self._open.values()), *reversed(self._recent)]
+            records = [*reversed(self._open.values()), *reversed(self._recent)]
+            return [replace(record) for record in records]
 
     def counts(self) -> ReceiveCounts:
-        """Return the totals."""
-        with self._lock:
-            return self._counts
+        """Return the totals of all listeners."""
+        return ReceiveCounts(**{name: self._counters.total(name) for name in COUNTED})
+
+    def _count(self, name: str, count: int = 1) -> None:
+        self._counters.add(self._owner, name, count)
+
+    def _forward(self, key: int | None, record: AssociationRecord) -> None:
+        if self._tell is not None:
+            self._tell(json.dumps([self._owner, key, asdict(record)]).encode("ascii"))
+
+
+_COUNT_OF = {
+    StorageOutcome.STORED: "instances_stored",
+    StorageOutcome.DUPLICATE: "instances_duplicate",
+    StorageOutcome.REFUSED: "instances_refused",
+}

@@ -5,6 +5,7 @@ sync that failed is not tried again on the same descriptor: the kernel may have 
 the pages and would then answer success for data that is gone.
 """
 
+import ctypes
 import errno
 import os
 import secrets
@@ -14,7 +15,13 @@ from pathlib import Path
 
 from core.errors import StoreFull, StoreUnavailable
 
-__all__ = ["make_folder", "storage_errors", "sync_folder", "write_file"]
+__all__ = [
+    "make_folder",
+    "storage_errors",
+    "sync_file_system",
+    "sync_folder",
+    "write_file",
+]
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -50,6 +57,22 @@ def sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> None:
+    """Make everything durable that was written on the file system of a folder."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        # Not Linux. It waits as well on the systems that we know of.
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
     finally:
         os.close(descriptor)
 

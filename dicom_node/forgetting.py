@@ -14,6 +14,7 @@ from core.errors import IllegalTransition, StoreUnavailable
 from core.lifecycle import JobState
 from core.log import get_log
 from dicom_node.instance_store import InstanceStore
+from dicom_node.segment_log import ask_for_scrubbing
 
 __all__ = ["Forgotten", "forget_study"]
 
@@ -90,6 +91,7 @@ def forget_study(
         report_names -= _still_named(connection, report_names, report.c.sha256)
     store.remove(names)
     store.remove_reports(report_names)
+    ask_for_scrubbing(store.root)
     forgotten = Forgotten(
         instances=len(uids),
         jobs=len(jobs),

@@ -6,25 +6,34 @@ inbox is its own write-ahead log: a restart reads back what the index does not k
 """
 
 import hashlib
+import json
 import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.database.studies import ReceivedInstance
 from core.errors import InvalidInstance, StoreUnavailable
 from core.faults import fault
 from core.log import get_log
+from core.received import ReceivedInstance
+from core.settings import Priority
 from core.uids import is_valid_uid
 from dicom_node.durable_files import make_folder, storage_errors, sync_folder
 from dicom_node.element_walk import Encoding, InstanceFacts, walk
 from dicom_node.file_meta import FileMeta, encode_file_meta, read_file_meta
 
-__all__ = ["Inbox", "InboxEntry", "PartFile", "filed_instance", "read_entry"]
+__all__ = [
+    "Inbox",
+    "InboxEntry",
+    "NotedConflict",
+    "PartFile",
+    "filed_instance",
+    "read_entry",
+]
 
 _ENTRY_NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})(-[0-9a-f]{8})?")
 # A result of ours that comes back, as `worker.report` signs it. Objects of other
@@ -40,6 +49,15 @@ class InboxEntry:
 
     path: Path
     instance: ReceivedInstance
+
+
+@dataclass(frozen=True)
+class NotedConflict:
+    """An instance that was refused for the sake of other content of its UID."""
+
+    path: Path
+    refused: ReceivedInstance
+    kept_sha256: str
 
 
 class Inbox:
@@ -60,23 +78,73 @@ class Inbox:
                 count += 1
         return count
 
-    def entries(self) -> Iterator[InboxEntry]:
+    def entries(self, passing: Container[str] = ()) -> Iterator[InboxEntry]:
         """Read back every file of the inbox, the first received first.
 
         A file that cannot be read stays where it is and is logged: it was acknowledged,
         so somebody must look at it.
+
+        Parameters
+        ----------
+        passing
+            Names of files to leave out.
         """
-        with storage_errors():
-            paths = sorted(
-                self.path.glob("*.dcm"), key=lambda path: path.stat().st_mtime_ns
-            )
-        for path in paths:
+        for path in self._files(".dcm", passing):
             try:
                 yield read_entry(path)
             except (InvalidInstance, StoreUnavailable) as error:
                 get_log().error(
                     "inbox_file_unreadable", name=path.name, error=str(error)
                 )
+
+    def note_conflict(self, refused: ReceivedInstance, kept_sha256: str) -> None:
+        """Leave word for the index that an instance was refused.
+
+        It is not synced: the peer was told, and may send it again.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            Then nobody will know.
+        """
+        path = self.path / f"{secrets.token_hex(16)}.part"
+        with storage_errors():
+            path.write_text(json.dumps([kept_sha256, asdict(refused)]), "ascii")
+            path.rename(path.with_suffix(".conflict"))
+
+    def conflicts(self, passing: Container[str] = ()) -> Iterator[NotedConflict]:
+        """Read back what `note_conflict` left; what cannot be read is removed.
+
+        Parameters
+        ----------
+        passing
+            Names of files to leave out.
+        """
+        for path in self._files(".conflict", passing):
+            try:
+                kept_sha256, values = json.loads(path.read_text("ascii"))
+                values["order_priority"] = Priority(values["order_priority"])
+                yield NotedConflict(path, ReceivedInstance(**values), kept_sha256)
+            except (ValueError, TypeError, KeyError, OSError) as error:
+                get_log().warning("conflict_unreadable", error=type(error).__name__)
+                self.remove([path])
+
+    def has_more_than(self, names: Container[str]) -> bool:
+        """Tell whether there is a file for the index that is not among `names`."""
+        with storage_errors(), os.scandir(self.path) as files:
+            return any(
+                file.name.endswith((".dcm", ".conflict")) and file.name not in names
+                for file in files
+            )
+
+    def _files(self, suffix: str, passing: Container[str]) -> list[Path]:
+        with storage_errors(), os.scandir(self.path) as files:
+            found = [
+                (file.stat().st_mtime_ns, file.name)
+                for file in files
+                if file.name.endswith(suffix) and file.name not in passing
+            ]
+        return [self.path / name for _, name in sorted(found)]
 
     def open(self, meta: FileMeta) -> "PartFile":
         """Begin a file.
@@ -103,7 +171,7 @@ class PartFile:
         self._durable = durable
         self._path = folder / f"{secrets.token_hex(16)}.part"
         self._digest = hashlib.sha256()
-        self.bytes = 0
+        self.size = 0
         head = encode_file_meta(meta)
         self._data_set_at = len(head)
         with storage_errors():
@@ -130,7 +198,7 @@ class PartFile:
             The file is of no use any more; discard it.
         """
         self._digest.update(fragment)
-        self.bytes += len(fragment)
+        self.size += len(fragment)
         with storage_errors():
             _write_all(self._descriptor, fragment)
 
@@ -147,8 +215,13 @@ class PartFile:
                 buffer, Encoding.of(transfer_syntax_uid), start=self._data_set_at
             )
 
-    def keep(self) -> Path:
+    def keep(self, _instance: ReceivedInstance | None = None) -> Path:
         """Make the file durable and give it its name in the inbox.
+
+        Parameters
+        ----------
+        _instance
+            Not wanted: the file says what it is.
 
         Raises
         ------

@@ -6,6 +6,7 @@ every delivery sends.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -84,6 +85,48 @@ class InstanceStore:
             if self.durable:
                 for folder in sorted(folders):
                     sync_folder(folder)
+
+    def unpack(
+        self, sha256: str, file: bytes, *, staging: Path, again: bool = False
+    ) -> None:
+        """Write an instance that the segment log keeps durable until all is synced.
+
+        Parameters
+        ----------
+        sha256
+            Of the data set in `file`.
+        file
+            A whole Part 10 file.
+        staging
+            Folder on the same file system for files that are not whole yet.
+        again
+            Whether what is there already is not to be trusted, after a loss of power.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            Then it may be tried again.
+        """
+        target = self.path_of(sha256)
+        part = staging / f"{sha256}.part"
+        with storage_errors():
+            if not again and target.exists():
+                return
+            try:
+                descriptor = os.open(
+                    part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+                )
+                try:
+                    view = memoryview(file)
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                finally:
+                    os.close(descriptor)
+                make_folder(target.parent, durable=False)
+                part.rename(target)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
 
     def put_report(self, data: bytes) -> str:
         """Keep a report's file; it is durable when this returns.

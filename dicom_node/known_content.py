@@ -1,25 +1,26 @@
-"""By which content a SOP Instance UID is known: in hand, in the inbox or in the index.
+"""By which content a SOP Instance UID is known: in hand, on its way or in the index.
 
 The receive path asks here before it answers, so that the same instance twice is a
-duplicate and other content under its UID is refused, also before the index has a row.
+duplicate and other content under its UID is refused, also before the index has a row,
+and whichever listener took it in.
 """
 
 import threading
-from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from core.database.engine import Database
-from core.database.shelves import uid_hash
-from core.database.studies import KnownInstance, known_instance
 from core.database.uid_filter import UidFilter
 from core.errors import ConflictingInstance, StoreUnavailable
 from core.log import get_log
+from core.received import KnownInstance
+from core.uids import uid_hash
+from dicom_node.shared_state import Claims, SharedLock
 
-__all__ = ["ConflictWith", "KnownContent"]
+__all__ = ["Claim", "ConflictWith", "KnownContent", "OnTheirWay"]
 
 # Look-ups at once: fewer than the database has pooled connections, so that many
 # associations cannot take them all.
 _LOOK_UPS = 4
-_LOAD_AGAIN_S = 5.0
 
 
 class ConflictWith(ConflictingInstance):
@@ -36,48 +37,70 @@ class ConflictWith(ConflictingInstance):
         self.kept_sha256 = kept_sha256
 
 
+@dataclass(frozen=True)
+class OnTheirWay:
+    """What the listeners and the index writer of one node share."""
+
+    lock: SharedLock
+    filter_proves: bool = True
+    """Whether nobody else writes to the index, so that the filter knows all of it."""
+    claims: Claims = field(default_factory=Claims)
+    uids: UidFilter = field(default_factory=UidFilter)
+
+    def found(self, sop_instance_uid: str, content: KnownInstance) -> None:
+        """Note durable content that a restart found and the index may not know."""
+        key = _key(sop_instance_uid)
+        with self.lock:
+            if self.claims.find(key) is None:
+                slot = self.claims.add(
+                    key, bytes.fromhex(content.sha256), _syntax(content), 0
+                )
+                self.claims.keep(slot, key)
+
+    def indexed(self, sop_instance_uids: Iterable[str]) -> None:
+        """Note that instances are in the index now, and so in the filter."""
+        with self.lock:
+            for uid in sop_instance_uids:
+                self.claims.remove(_key(uid))
+
+    def certainly_new(self, sop_instance_uid: str) -> bool:
+        """Tell whether the index need not be asked."""
+        return self.filter_proves and not self.uids.may_hold(uid_hash(sop_instance_uid))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A UID that is claimed for content in hand."""
+
+    key: int
+    slot: int
+
+
 class KnownContent:
-    """What is known now; safe to share between threads."""
+    """What is known now, as one listener sees it; safe to share between threads.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    shared
+        With the other listeners and the index writer.
+    look_up
+        Asks the index by which content a UID is known.
+    owner
+        Which listener this is.
+    """
+
+    def __init__(
+        self,
+        shared: OnTheirWay,
+        look_up: Callable[[str], KnownInstance | None],
+        owner: int = 0,
+    ) -> None:
+        self._shared = shared
+        self._look_up = look_up
+        self._owner = owner
         self._look_ups = threading.BoundedSemaphore(_LOOK_UPS)
-        self.uids = UidFilter()
-        # One node holds a data directory, and its writer feeds the filter. An index on
-        # a server may have another node that writes to it.
-        self._filter_proves = database.engine.dialect.name == "sqlite"
-        # How many files of this content are being received or wait for the index.
-        self._open: dict[str, tuple[KnownInstance, Counter[str]]] = {}
 
-    def load(self, stopping: threading.Event) -> threading.Thread:
-        """Begin to learn which UIDs the index knows, so that most need no look-up.
-
-        Parameters
-        ----------
-        stopping
-            Ends it early.
-
-        Returns
-        -------
-        The thread that does it, in some seconds for some million instances.
-        """
-        thread = threading.Thread(
-            target=self._load, args=(stopping,), name="uid-filter", daemon=True
-        )
-        thread.start()
-        return thread
-
-    def _load(self, stopping: threading.Event) -> None:
-        while not stopping.is_set():
-            try:
-                self.uids.load(self._database, stopping.is_set)
-                return
-            except StoreUnavailable as error:
-                get_log().warning("index_unreadable", error=str(error))
-                stopping.wait(_LOAD_AGAIN_S)
-
-    def claim(self, sop_instance_uid: str, content: KnownInstance) -> bool:
+    def claim(self, sop_instance_uid: str, content: KnownInstance) -> Claim | None:
         """Ask for a UID before its content is made durable.
 
         Parameters
@@ -89,72 +112,72 @@ class KnownContent:
 
         Returns
         -------
-        False if the very same content is durable already: nothing is to be done.
-        True if it must be made durable; then `kept` or `released` must follow.
+        None if the very same content is durable already: nothing is to be done.
+        Otherwise it must be made durable; then `kept` or `released` must follow.
 
         Raises
         ------
         ConflictWith
             If the UID is known with other content.
+        StoreUnavailable
+            If too many instances wait for the index.
         """
-        with self._lock:
-            known, states = self._open.get(sop_instance_uid, (None, Counter[str]()))
-            if known is not None:
-                _same_or_conflict(known, content)
-                if states["kept"]:
-                    return False
-        indexed = self._indexed(sop_instance_uid) if known is None else None
+        key = _key(sop_instance_uid)
+        shared = self._shared
+        with shared.lock:
+            # Under the lock, because the index may take a claim over just now.
+            if shared.claims.find(key) or shared.certainly_new(sop_instance_uid):
+                return self._take(key, content)
+        indexed = self._indexed(sop_instance_uid)
         if indexed is not None:
-            _same_or_conflict(indexed, content)
-            return False
-        with self._lock:
-            known, states = self._open.setdefault(
-                sop_instance_uid, (content, Counter())
-            )
-            _same_or_conflict(known, content)
-            states["in hand"] += 1
-        return True
+            if indexed != content:
+                raise ConflictWith(indexed.sha256)
+            return None
+        with self._shared.lock:
+            return self._take(key, content)
 
-    def kept(self, sop_instance_uid: str) -> None:
-        """Note that claimed content is durable in the inbox."""
-        with self._lock:
-            _, states = self._open[sop_instance_uid]
-            states["in hand"] -= 1
-            states["kept"] += 1
+    def kept(self, claim: Claim) -> None:
+        """Note that claimed content is durable."""
+        self._shared.claims.keep(claim.slot, claim.key)
 
-    def released(self, sop_instance_uid: str) -> None:
+    def released(self, claim: Claim) -> None:
         """Note that claimed content was not kept."""
-        self._close(sop_instance_uid, "in hand")
+        with self._shared.lock:
+            self._shared.claims.release(claim.slot, claim.key)
 
-    def found(self, sop_instance_uid: str, content: KnownInstance) -> None:
-        """Note durable content that a restart found in the inbox."""
-        with self._lock:
-            _, states = self._open.setdefault(sop_instance_uid, (content, Counter()))
-            states["kept"] += 1
-
-    def indexed(self, sop_instance_uid: str) -> None:
-        """Note that one kept file of this instance is in the index now."""
-        self._close(sop_instance_uid, "kept")
-
-    def _close(self, sop_instance_uid: str, state: str) -> None:
-        with self._lock:
-            _, states = self._open[sop_instance_uid]
-            states[state] -= 1
-            if not states.total():
-                del self._open[sop_instance_uid]
+    def _take(self, key: int, content: KnownInstance) -> Claim | None:
+        claims = self._shared.claims
+        sha256 = bytes.fromhex(content.sha256)
+        found = claims.find(key)
+        if found is None:
+            if claims.full():
+                raise StoreUnavailable(
+                    f"{len(claims)} instances wait for the index; see why the database "
+                    "cannot be written"
+                )
+            slot = claims.add(key, sha256, _syntax(content), self._owner)
+            return Claim(key, slot)
+        slot, known = found
+        if known.sha256 != sha256 or known.syntax != _syntax(content):
+            raise ConflictWith(known.sha256.hex())
+        if known.kept:
+            return None
+        claims.take_in_hand(slot)
+        return Claim(key, slot)
 
     def _indexed(self, sop_instance_uid: str) -> KnownInstance | None:
-        if self._filter_proves and not self.uids.may_hold(uid_hash(sop_instance_uid)):
-            return None
         try:
-            with self._look_ups, self._database.read() as connection:
-                return known_instance(connection, sop_instance_uid)
+            with self._look_ups:
+                return self._look_up(sop_instance_uid)
         except StoreUnavailable as error:
             # Receiving goes on; whoever writes the row will find a conflict.
             get_log().warning("index_unreadable", error=str(error))
             return None
 
 
-def _same_or_conflict(known: KnownInstance, content: KnownInstance) -> None:
-    if known != content:
-        raise ConflictWith(known.sha256)
+def _syntax(content: KnownInstance) -> int:
+    return _key(content.transfer_syntax_uid)
+
+
+def _key(uid: str) -> int:
+    return uid_hash(uid) & 0xFFFFFFFFFFFFFFFF

@@ -8,13 +8,12 @@ because nothing that matters lives in this process alone.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 from core.database import deliveries
 from core.database.checkpoint import Checkpoints
 from core.database.engine import Database, open_database
-from core.directory_lock import only_one
 from core.domain import ModelIdentity
 from core.doorbell import Doorbell
 from core.errors import InternalError
@@ -30,6 +29,7 @@ from dicom_node.instance_store import InstanceStore
 from dicom_node.periodic import PeriodicThread
 from dicom_node.publisher import Announce, Publisher
 from dicom_node.query.cataloguer import Cataloguer
+from dicom_node.receiving import Receiving, receiving
 from dicom_node.rules import check_sources
 from dicom_node.sweep import Sweep
 
@@ -71,6 +71,7 @@ def run_node(
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
     ready: Callable[[NodeAddress], None] | None = None,
+    held: Receiving | None = None,
 ) -> None:
     """Run the node until `stop` is set.
 
@@ -84,6 +85,9 @@ def run_node(
         Set by whoever wants the node to end; it then ends within 10 s.
     ready
         Called once the node answers, with its address.
+    held
+        Data directory, port and listeners, if they were taken before; so a listener
+        does without what only the node needs.
 
     Raises
     ------
@@ -95,14 +99,15 @@ def run_node(
     """
     check_sources(settings.sources)
     with (
-        only_one(settings.data_dir, "node"),
+        nullcontext(held) if held is not None else receiving(settings) as ours,
         closing(open_database(settings)) as database,
     ):
-        _run(settings, database, active_models, stop, ready)
+        _run(settings, ours, database, active_models, stop, ready)
 
 
 def _run(
     settings: Settings,
+    held: Receiving,
     database: Database,
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
@@ -119,7 +124,7 @@ def _run(
         announce=lambda job_id, priority: announce_job(app, job_id, priority),
         on_crash=crash.note,
     )
-    entity = ApplicationEntity(settings, database, store, threads.note_arrival)
+    entity = ApplicationEntity(settings, held, database, store, threads.note_arrival)
     with database.write() as connection:
         interrupted = deliveries.interrupted(connection)
     port = entity.start()
@@ -136,7 +141,10 @@ def _run(
         if ready is not None:
             ready(address)
         while not stop.wait(0.1) and not crash.happened.is_set():
-            pass
+            if not entity.alive():
+                raise InternalError(
+                    "the process that keeps the listeners ended; the log says why"
+                )
     finally:
         deadline = time.monotonic() + STOP_WITHIN_S
         web.stop()
@@ -187,26 +195,21 @@ class _Threads:
         checkpoints = PeriodicThread(
             "checkpoints", Checkpoints(database).step, on_crash=on_crash
         )
-        self._couriers = [
-            Courier(
+        self._couriers = {}
+        for entry in settings.destinations:
+            courier = Courier(
                 entry.name,
                 sender_for(entry, settings),
                 database,
                 store,
                 settings.delivery,
             )
-            for entry in settings.destinations
-        ]
-        delivering = [
-            PeriodicThread(
+            thread = PeriodicThread(
                 f"delivery to {entry.name}", courier.deliver_due, on_crash=on_crash
             )
-            for entry, courier in zip(
-                settings.destinations, self._couriers, strict=True
-            )
-        ]
+            self._couriers[thread] = courier
         self._bell = Doorbell(settings)
-        self._woken = [self._publishing, *delivering]
+        self._woken = [self._publishing, *self._couriers]
         listening = PeriodicThread("doorbell", self._listen, on_crash=on_crash)
         self._all = [
             self._assembling,
@@ -235,11 +238,14 @@ class _Threads:
             thread.start()
 
     def stop(self, deadline: float) -> None:
-        for courier in self._couriers:
+        for courier in self._couriers.values():
             courier.stop()
         for thread in self._all:
             thread.stop()
         for thread in self._all:
-            if not thread.join(deadline - time.monotonic()):
+            ended = thread.join(deadline - time.monotonic())
+            if not ended:
                 # It waits for a peer or the broker; it is a daemon and dies with us.
                 get_log().warning("thread_left_behind", name=thread.name)
+            elif thread in self._couriers:
+                self._couriers[thread].close()

@@ -9,8 +9,8 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from core.database.studies import KnownInstance, ReceivedInstance
 from core.errors import (
     InvalidUid,
     MismatchedInstance,
@@ -20,14 +20,15 @@ from core.errors import (
 )
 from core.faults import fault
 from core.log import get_log
+from core.received import KnownInstance, ReceivedInstance
 from core.uids import is_valid_uid
 from dicom_node.element_walk import InstanceFacts
 from dicom_node.file_meta import FileMeta
-from dicom_node.inbox import Inbox, InboxEntry, PartFile, filed_instance
-from dicom_node.known_content import ConflictWith, KnownContent
+from dicom_node.inbox import filed_instance
+from dicom_node.known_content import Claim, ConflictWith, KnownContent
 from dicom_node.statuses import SUCCESS, StorageAnswer, StorageOutcome, answer_for
 
-__all__ = ["FreeSpace", "InstanceSink", "Receiver"]
+__all__ = ["FreeSpace", "InstanceSink", "Opens", "Part", "Receiver"]
 
 _STORED = StorageAnswer(SUCCESS, "", StorageOutcome.STORED)
 _DUPLICATE = StorageAnswer(SUCCESS, "", StorageOutcome.DUPLICATE)
@@ -61,6 +62,70 @@ class FreeSpace:
         return self._enough
 
 
+class Part(Protocol):
+    """One instance on its way to the disk."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the data set's bytes written so far, in hexadecimal."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set so far."""
+
+    def write(self, fragment: bytes | memoryview) -> None:
+        """Append bytes of the data set.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            The part is of no use any more; discard it.
+        """
+
+    def walk(self, transfer_syntax_uid: str) -> InstanceFacts:
+        """Walk what was written.
+
+        Raises
+        ------
+        InvalidInstance
+            If it is no data set of this transfer syntax.
+        """
+
+    def keep(self, instance: ReceivedInstance) -> object:
+        """Make the instance durable.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            Then nothing of it is there.
+        """
+
+    def discard(self) -> None:
+        """Forget the instance."""
+
+
+class Opens(Protocol):
+    """Where instances become durable: as files, or in the segment log."""
+
+    def open(self, meta: FileMeta) -> Part:
+        """Begin an instance.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            Then nothing was begun.
+        """
+
+    def note_conflict(self, refused: ReceivedInstance, kept_sha256: str) -> None:
+        """Leave word for the index that an instance was refused.
+
+        Raises
+        ------
+        StoreFull, StoreUnavailable
+            Then nobody will know.
+        """
+
+
 class Receiver:
     """Takes instances in, from any protocol and any number of threads.
 
@@ -73,25 +138,22 @@ class Receiver:
     free_space
         Whether there is room.
     on_kept
-        Called with each new durable instance, before the peer is told; must not block.
-    on_conflict
-        Called with a refused instance and the SHA-256 of the content that stays.
+        Called after each new durable or refused instance, before the peer is told; must
+        not block.
     """
 
     def __init__(
         self,
         *,
-        inbox: Inbox,
+        inbox: Opens,
         known: KnownContent,
         free_space: FreeSpace,
-        on_kept: Callable[[InboxEntry], None],
-        on_conflict: Callable[[ReceivedInstance, str], None],
+        on_kept: Callable[[], None],
     ) -> None:
         self.inbox = inbox
         self.known = known
         self.free_space = free_space
         self.on_kept = on_kept
-        self.on_conflict = on_conflict
 
     def begin(self, meta: FileMeta) -> "InstanceSink":
         """Begin an instance.
@@ -110,7 +172,7 @@ class InstanceSink:
     def __init__(self, receiver: Receiver, meta: FileMeta) -> None:
         self._receiver = receiver
         self._meta = meta
-        self._part: PartFile | None = None
+        self._part: Part | None = None
         self._error: Exception | None = None
         try:
             _check_request(meta)
@@ -163,39 +225,39 @@ class InstanceSink:
             self._meta,
             facts,
             sha256=part.sha256,
-            size=part.bytes,
+            size=part.size,
             received_at=time.time(),
         )
-        if not self._claim(instance):
+        claim = self._claim(instance)
+        if claim is None:
             self.abandon()
             return _DUPLICATE
-        self._keep(part, instance)
+        self._keep(part, instance, claim)
         fault("scp.before_ack")
-        get_log().debug(
-            "instance_stored",
-            sop_instance_uid=instance.sop_instance_uid,
-            bytes=instance.bytes,
-        )
         return _STORED
 
-    def _claim(self, instance: ReceivedInstance) -> bool:
+    def _claim(self, instance: ReceivedInstance) -> Claim | None:
         content = KnownInstance(instance.sha256, instance.transfer_syntax_uid)
         try:
             return self._receiver.known.claim(instance.sop_instance_uid, content)
         except ConflictWith as conflict:
-            self._receiver.on_conflict(instance, conflict.kept_sha256)
+            try:
+                self._receiver.inbox.note_conflict(instance, conflict.kept_sha256)
+            except OperatorError as error:
+                get_log().error("conflict_not_noted", error=str(error))
+            self._receiver.on_kept()
             raise
 
-    def _keep(self, part: PartFile, instance: ReceivedInstance) -> None:
+    def _keep(self, part: Part, instance: ReceivedInstance, claim: Claim) -> None:
         known = self._receiver.known
         try:
-            path = part.keep()
+            part.keep(instance)
         except BaseException:
-            known.released(instance.sop_instance_uid)
+            known.released(claim)
             raise
         self._part = None
-        known.kept(instance.sop_instance_uid)
-        self._receiver.on_kept(InboxEntry(path, instance))
+        known.kept(claim)
+        self._receiver.on_kept()
 
     def _fail(self, error: Exception) -> None:
         self._error = error

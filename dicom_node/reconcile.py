@@ -1,6 +1,6 @@
 """At start-up: every row has its file, and every file its row."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -8,9 +8,10 @@ from sqlalchemy import select
 
 from core.database.engine import Database
 from core.database.schema import instance, report
-from core.database.studies import ReceivedInstance, Recorded, record_instances
+from core.database.studies import Recorded, record_instances
 from core.errors import InvalidInstance
 from core.log import get_log
+from core.received import ReceivedInstance
 from dicom_node.inbox import read_entry
 from dicom_node.instance_store import InstanceStore
 
@@ -35,10 +36,19 @@ class Reconciliation:
     """Reports with a row and without a file."""
 
 
-def reconcile(database: Database, store: InstanceStore) -> Reconciliation:
+def reconcile(
+    database: Database, store: InstanceStore, *, passing: Collection[str] = ()
+) -> Reconciliation:
     """Compare the index with the store, repair what can be repaired, tell the rest.
 
     Must run while nobody writes instances.
+
+    Parameters
+    ----------
+    database, store
+        What is compared.
+    passing
+        SHA-256s of instances that are on their way to both.
 
     Raises
     ------
@@ -49,6 +59,8 @@ def reconcile(database: Database, store: InstanceStore) -> Reconciliation:
         rows = set(connection.execute(select(instance.c.sha256)).scalars())
         reports = set(connection.execute(select(report.c.sha256)).scalars())
     files = set(store.objects())
+    rows -= set(passing)
+    files -= set(passing)
     adopted, removed, unreadable = _adopt(database, store, sorted(files - rows))
     found = Reconciliation(
         adopted=adopted,

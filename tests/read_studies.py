@@ -15,7 +15,6 @@ from core.database import deliveries, jobs, studies
 from core.database.engine import Database, open_database
 from core.database.jobs import NewJob
 from core.database.reports import NewReport
-from core.database.studies import ReceivedInstance
 from core.domain import (
     AlgorithmIdentity,
     Analysed,
@@ -30,6 +29,7 @@ from core.domain import (
     Region,
     reading_to_json,
 )
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 from dicom_node.instance_store import InstanceStore
 from worker.phantom import PhantomIdentity, chest_radiograph, to_dicom

@@ -4,27 +4,35 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import select
 
 from core.database.engine import Database, open_database
 from core.database.schema import conflict, instance
 from core.settings import DatabaseSettings, NodeSettings, Settings, StoreSettings
-from dicom_node.inbox import Inbox
+from dicom_node.index_look_up import look_up_with
 from dicom_node.index_writer import IndexWriter
 from dicom_node.instance_store import InstanceStore
-from dicom_node.known_content import KnownContent
-from dicom_node.receive import FreeSpace, Receiver
+from dicom_node.reception import make_reception
 from dicom_node.statuses import StorageAnswer
 from tests.data_sets import Sample
 
+Order = Literal["log", "file"]
 
-def settings_for(data_dir: Path, **node: object) -> Settings:
+
+def settings_for(data_dir: Path, *, order: Order = "log", **node: object) -> Settings:
     """Settings of a node that a test may starve and hurry."""
     return Settings(
         data_dir=data_dir,
-        node=NodeSettings(port=0, **node),  # type: ignore[arg-type]
-        store=StoreSettings(low_water_bytes=0),
+        # A test's process has threads, so it forks nothing unless it asks for it.
+        node=NodeSettings(**{"port": 0, "listeners": 0, **node}),  # type: ignore[arg-type]
+        store=StoreSettings(
+            low_water_bytes=0,
+            receive_order=order,
+            log_bytes=64 * 2**20,
+            index_delay_s=0.05,
+        ),
         database=DatabaseSettings(busy_timeout_s=0.2),
     )
 
@@ -36,23 +44,30 @@ class Receiving:
         self.settings = settings
         self.database: Database = open_database(settings)
         self.store = InstanceStore(settings.data_dir, durable=True)
-        self.inbox = Inbox(settings.data_dir, durable=True)
-        self.known = KnownContent(self.database)
+        self.reception = make_reception(settings)
+        self.inbox = self.reception.inbox
+        self.sources = self.reception.sources()
         self.indexed: list[str] = []
         self.writer = IndexWriter(
             database=self.database,
             store=self.store,
-            inbox=self.inbox,
-            known=self.known,
+            sources=self.sources,
+            known=self.reception.known,
+            doorbell=self.reception.doorbell,
             on_indexed=self.indexed.append,
+            delay_s=settings.store.index_delay_s,
         )
-        self.receiver = Receiver(
-            inbox=self.inbox,
-            known=self.known,
-            free_space=FreeSpace(settings.data_dir, 0),
-            on_kept=self.writer.add,
-            on_conflict=self.writer.add_conflict,
-        )
+        self.receiver = self.reception.receiver(look_up_with(self.database))
+
+    def start(self) -> None:
+        """Recover and write the index from now on."""
+        self.recover()
+        self.writer.start()
+
+    def recover(self) -> None:
+        """Do what a node does before anybody may send."""
+        self.writer.recover()
+        self.reception.known.uids.load(self.database)
 
     def receive(self, sample: Sample, data: bytes | None = None) -> StorageAnswer:
         """Send an instance in two fragments."""
@@ -90,18 +105,32 @@ class Receiving:
         """What lies in the inbox."""
         return sorted(self.inbox.path.iterdir())
 
+    def kept(self) -> list[str]:
+        """SOP Instance UIDs of what is durable and was not asked for before."""
+        return [
+            arrival.instance.sop_instance_uid
+            for source in self.sources
+            for arrival in source.arrived(1000)
+        ]
+
+    def nothing_waits(self) -> bool:
+        """Whether the index knows everything that is durable."""
+        return not self.inbox_files() and not self.reception.known.claims
+
 
 @contextmanager
 def receiving(settings: Settings, *, writing: bool = True) -> Iterator[Receiving]:
     """Run a receiving node's parts."""
     parts = Receiving(settings)
     if writing:
-        parts.writer.start()
+        parts.start()
+    else:
+        parts.recover()
     try:
         yield parts
     finally:
-        if writing:
-            assert parts.writer.stop(10)
+        assert parts.writer.stop(10)
+        parts.reception.close()
         parts.database.close()
 
 

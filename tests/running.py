@@ -136,6 +136,16 @@ class Part:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._wait_for_the_rest()
+
+    def _wait_for_the_rest(self) -> None:
+        # Killed at the same moment, but not gone at the same moment: their sockets
+        # would still take connections that are meant for the next one.
+        wait_until(
+            lambda: not _members_of_group(self.pid),
+            f"everything of {self.name} is gone",
+            timeout_s=10,
+        )
 
     def stop(self, *, timeout_s: float = 30.0) -> int:
         """Ask it to end; returns its exit status."""
@@ -155,7 +165,9 @@ class Part:
         """Wait until it died of itself or of a fault; returns its exit status."""
         assert self.process is not None
         try:
-            return self.process.wait(timeout_s)
+            status = self.process.wait(timeout_s)
+            self._wait_for_the_rest()
+            return status
         except subprocess.TimeoutExpired:
             raise AssertionError(
                 f"{self.name} still runs after {timeout_s:g} s; its log ends:\n"
@@ -531,6 +543,19 @@ def running_system(
     finally:
         system.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _members_of_group(group: int) -> list[int]:
+    """Processes of a group that still run; what is only waited for does not count."""
+    members = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = entry.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it ended while we looked
+        if int(its_group) == group and state != "Z":
+            members.append(int(entry.parent.name))
+    return members
 
 
 def _tether() -> list[str]:

@@ -132,7 +132,7 @@ class Stored:
 
     def catch_up_index(self) -> None:
         """Wait for the index."""
-        assert eventually(lambda: not self.parts.inbox_files())
+        assert eventually(self.parts.nothing_waits)
 
 
 @contextmanager

@@ -184,6 +184,7 @@ def check_destinations(settings: Settings) -> Iterator[Check]:
 def _called(settings: Settings, destination: DestinationSettings) -> str | None:
     """Return why a destination cannot be reached, or None if it can."""
     if destination.kind == "dicom":
+        from dicom_node.delivery.destinations import tls_of  # noqa: PLC0415
         from dicom_node.senders.c_echo import echo  # noqa: PLC0415
 
         answer = echo(
@@ -192,6 +193,7 @@ def _called(settings: Settings, destination: DestinationSettings) -> str | None:
             called=destination.ae_title,
             calling=destination.calling_ae_title or settings.node.ae_title,
             timeout_s=5.0,
+            tls=tls_of(destination),
         )
         return None if answer.ok else answer.words
     import socket  # noqa: PLC0415

@@ -14,7 +14,13 @@ from cli.health.check import Check, fail, ok, warn
 from cli.output import size
 from core.settings import Settings
 
-__all__ = ["check_data_directory", "check_disk", "check_port", "check_versions"]
+__all__ = [
+    "check_data_directory",
+    "check_disk",
+    "check_port",
+    "check_tls",
+    "check_versions",
+]
 
 
 # PS3.8 Table 9-21: rejected by the service user, calling AE title not recognised.
@@ -100,6 +106,9 @@ def check_port(settings: Settings) -> Iterator[Check]:
     """Look who listens on the DICOM port: nobody, our node, or somebody else."""
     from dicom_node.senders.c_echo import echo  # noqa: PLC0415
 
+    if settings.tls.only:
+        yield ok("DICOM port", "closed by tls.only")
+        return
     address, port = settings.bind_address, settings.node.port
     place = f"{address} port {port}"
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -133,3 +142,20 @@ def check_port(settings: Settings) -> Iterator[Check]:
             "DICOM port", f"{place} is taken ({refused}) and no {title} answers there: "
             f"{answer.words}", "stop the other program, or choose another node.port",
         )  # fmt: skip
+
+
+def check_tls(settings: Settings) -> Iterator[Check]:
+    """Look whether the files of certificates can be used."""
+    from core.errors import InvalidSettings  # noqa: PLC0415
+    from dicom_node.tls import ServerTls  # noqa: PLC0415
+
+    if settings.tls.port is None:
+        return
+    try:
+        ServerTls(settings.tls)
+    except InvalidSettings as error:
+        yield fail("TLS", str(error), "docs/operations.md tells how to make them")
+    else:
+        asked = settings.tls.require_client_certificate
+        who = "only callers with a certificate" if asked else "any caller"
+        yield ok("TLS", f"port {settings.tls.port}, {who}")

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from core.database.schema import instance, metadata, report, series, shelf, study
-from core.database.shelves import uid_hash
+from core.uids import uid_hash
 
 __all__ = [
     "CataloguedSeries",

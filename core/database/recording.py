@@ -14,14 +14,14 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database.schema import conflict, event, instance, series, study
-from core.database.shelves import find_by_uid, give_room_back, take_room, uid_hash
+from core.database.shelves import find_by_uid, give_room_back, take_room
 from core.database.uid_filter import UidFilter
 from core.lifecycle import StudyState
+from core.received import KnownInstance, ReceivedInstance
 from core.settings import Priority
+from core.uids import uid_hash
 
 __all__ = [
-    "KnownInstance",
-    "ReceivedInstance",
     "Recorded",
     "known_instance",
     "record_conflict",
@@ -30,43 +30,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class ReceivedInstance:
-    """What the index keeps of one instance; nothing in it names a patient."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    sha256: str
-    """Of the data set's bytes, in hexadecimal."""
-    bytes: int
-    modality: str
-    is_image: bool
-    own_result: bool
-    order_priority: Priority
-    calling_ae_title: str
-    called_ae_title: str
-    peer_address: str
-    received_at: float
-    """Seconds since 1970, UTC."""
-
-
 class Recorded(StrEnum):
     """What became of an instance that was handed to the index."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
-
-
-@dataclass(frozen=True)
-class KnownInstance:
-    """Content by which a SOP Instance UID is already known."""
-
-    sha256: str
-    transfer_syntax_uid: str
 
 
 # Built once: of statements that run all the time, building takes as long as running.

@@ -12,7 +12,6 @@ the newest shelf, so whoever records instances looks them up and adds them while
 else does either.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +36,6 @@ __all__ = [
     "hashes_on_shelf",
     "shelves_from",
     "take_room",
-    "uid_hash",
 ]
 
 ROWS_OF_SHELF = 65536
@@ -72,15 +70,6 @@ _FIND = select(
     instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)),
 )
 _HASHES = select(instance.c.uid_hash).where(instance.c.shelf == bindparam("shelf"))
-
-
-def uid_hash(uid: str) -> int:
-    """Return the 64 bits by which a UID stands in the index, as a signed number.
-
-    Two UIDs may have the same; whoever looks up compares the whole UID.
-    """
-    digest = hashlib.blake2b(uid.encode("ascii"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
 
 
 def take_room(connection: Connection, count: int) -> Shelf:

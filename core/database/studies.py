@@ -9,8 +9,6 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from core.database import events
 from core.database.recording import (
-    KnownInstance,
-    ReceivedInstance,
     Recorded,
     known_instance,
     record_conflict,
@@ -24,8 +22,6 @@ from core.settings import Priority
 __all__ = [
     "ContentInstance",
     "ContentSet",
-    "KnownInstance",
-    "ReceivedInstance",
     "Recorded",
     "StudyRow",
     "content_set_of",

@@ -9,12 +9,13 @@ after it was made: one of them adds, all may ask.
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
-from core.database import shelves
-from core.database.engine import Database
-from core.database.shelves import ROWS_OF_SHELF, Shelf
+    from core.database.engine import Database
+    from core.database.shelves import Shelf
 
 __all__ = ["UidFilter"]
 
@@ -44,7 +45,7 @@ class UidFilter:
         return not self._words[_COMPLETE] or self._holds(value)
 
     def load(
-        self, database: Database, given_up: Callable[[], bool] = lambda: False
+        self, database: "Database", given_up: Callable[[], bool] = lambda: False
     ) -> None:
         """Take in what the index knows; may run while instances are recorded.
 
@@ -62,6 +63,8 @@ class UidFilter:
         StoreUnavailable
             If the index cannot be read; then nothing has changed.
         """
+        from core.database import shelves  # noqa: PLC0415 - listeners only ask
+
         with database.read() as connection:
             found = shelves.shelves_from(connection, 0)
         for shelf in found:
@@ -73,12 +76,14 @@ class UidFilter:
         self._seen = found[-1]
         self._words[_COMPLETE] = 1
 
-    def follow(self, connection: Connection, shelf: Shelf) -> None:
+    def follow(self, connection: "Connection", shelf: "Shelf") -> None:
         """Take in what others have recorded; within the transaction that took `shelf`.
 
         Another process may write to the same index. It shows by a shelf that is fuller
         than this filter's process left it.
         """
+        from core.database import shelves  # noqa: PLC0415 - listeners only ask
+
         seen = self._seen
         if seen is None or seen == shelf:
             return
@@ -87,9 +92,11 @@ class UidFilter:
             self._add(value for value in hashes if not self._holds(value))
         self._seen = shelf
 
-    def added(self, shelf: Shelf, hashes: Sequence[int]) -> None:
+    def added(self, shelf: "Shelf", hashes: Sequence[int]) -> None:
         """Take in rows that the caller is about to commit on `shelf`."""
         self._add(hashes)
+        from core.database.shelves import ROWS_OF_SHELF, Shelf  # noqa: PLC0415
+
         # Otherwise `load` has ended since `follow`, which will catch up.
         if self._seen == shelf:
             filled = shelf.filled + len(hashes)

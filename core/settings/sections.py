@@ -63,6 +63,14 @@ class NodeSettings(Section):
         description="Answer to any called AE title. Off, because a wrong title is "
         "nearly always a wrong configuration of the sender.",
     )
+    listeners: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="Processes that receive, all on the same port. Unset: as many as "
+        "cores. 0: none of their own, the node itself receives (debugging).",
+        json_schema_extra=unit("processes"),
+    )
     maximum_pdu_length: int = Field(
         131072,
         ge=4096,
@@ -176,6 +184,26 @@ class StoreSettings(Section):
         description="Free space under which new associations are rejected (2/3/1), "
         "before the disk is full.",
         json_schema_extra=unit("bytes"),
+    )
+    receive_order: Literal["log", "file"] = Field(
+        "log",
+        description="How an instance becomes durable before Success: `log` appends it "
+        "to a segment of a recycled log and syncs once, files and rows follow; `file` "
+        "writes and syncs a file and its folder. Both promise the same; the log "
+        "answers about twice as fast and writes small instances twice.",
+    )
+    log_bytes: int = Field(
+        2**30,
+        ge=64 * 2**20,
+        description="Largest size of the log. When it is full, instances take the "
+        "order `file` until the index has caught up.",
+        json_schema_extra=unit("bytes"),
+    )
+    index_delay_s: Seconds = Field(
+        1.0,
+        description="How long the index waits for a pause in what is sent, so that "
+        "receiving has disk and cores to itself. Afterwards it works beside it.",
+        json_schema_extra=unit("seconds"),
     )
     durable_writes: bool = Field(
         True,
@@ -406,6 +434,13 @@ class DeliverySettings(Section):
     timeout_s: Seconds = Field(
         30.0,
         description="Longest silence of a destination.",
+        json_schema_extra=unit("seconds"),
+    )
+    keep_open_s: float = Field(
+        5.0,
+        ge=0,
+        description="How long a connection to a destination stays open without work, "
+        "so that the next report needs no new one; 0 closes it after each round.",
         json_schema_extra=unit("seconds"),
     )
 

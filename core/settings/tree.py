@@ -106,6 +106,12 @@ class Settings(BaseSettings):
         return "0.0.0.0" if self.node.allowed_callers else "127.0.0.1"  # noqa: S104
 
     @property
+    def dicom_ports(self) -> dict[str, int]:
+        """Ports that the node listens on, by the name of their setting."""
+        ports = {} if self.tls.only else {"node.port": self.node.port}
+        return ports if self.tls.port is None else {**ports, "tls.port": self.tls.port}
+
+    @property
     def model_directories(self) -> tuple[Path, ...]:
         """Folders of model packages beside the shipped one."""
         return (self.data_dir / "models", *self.models.directories)

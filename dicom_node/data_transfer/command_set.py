@@ -1,10 +1,19 @@
-"""Command sets: the requests that a peer may send, and our responses to them."""
+"""Command sets: requests and responses, those of peers and our own."""
 
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["Command", "InvalidCommand", "Request", "encode_response", "parse_request"]
+__all__ = [
+    "Command",
+    "InvalidCommand",
+    "Request",
+    "Response",
+    "encode_request",
+    "encode_response",
+    "parse_request",
+    "parse_response",
+]
 
 
 class Command(IntEnum):
@@ -22,10 +31,13 @@ class Command(IntEnum):
 
 _RESPONSE = 0x8000  # PS3.7 E.1: the Command Field of a response has this bit
 _NO_DATA_SET = 0x0101
+_DATA_SET_FOLLOWS = 0x0000
+_MEDIUM = 0x0000  # PS3.7 9.3.1.1: Priority
 _AFFECTED_SOP_CLASS_UID = 0x0002
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_PRIORITY = 0x0700
 _DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
@@ -50,6 +62,20 @@ class Request:
     """Affected SOP Class UID (0000,0002), empty if it is missing."""
     sop_instance_uid: str
     """Affected SOP Instance UID (0000,1000), empty if it is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a response says, as far as one who asked must know."""
+
+    command: Command
+    """Of the request that it answers."""
+    message_id: int
+    """Message ID Being Responded To (0000,0120)."""
+    has_data_set: bool
+    status: int
+    error_comment: str
+    """Error Comment (0000,0902): a peer's own words, unchecked."""
 
 
 def parse_request(encoded: bytes | bytearray) -> Request:
@@ -82,8 +108,73 @@ def parse_request(encoded: bytes | bytearray) -> Request:
         if command is Command.C_CANCEL_RQ
         else _unsigned_short(values, _MESSAGE_ID),
         has_data_set=_unsigned_short(values, _DATA_SET_TYPE) != _NO_DATA_SET,
-        sop_class_uid=_uid(values, _AFFECTED_SOP_CLASS_UID),
-        sop_instance_uid=_uid(values, _AFFECTED_SOP_INSTANCE_UID),
+        sop_class_uid=_string(values, _AFFECTED_SOP_CLASS_UID),
+        sop_instance_uid=_string(values, _AFFECTED_SOP_INSTANCE_UID),
+    )
+
+
+def encode_request(
+    command: Command,
+    message_id: int,
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str = "",
+) -> bytes:
+    """Write the command set of a C-STORE-RQ or C-ECHO-RQ.
+
+    Parameters
+    ----------
+    command
+        Which of them.
+    message_id
+        1 to 65535, of no other request that is open.
+    sop_class_uid, sop_instance_uid
+        Affected UIDs; a C-STORE-RQ has both and is followed by a data set.
+
+    Source
+    ------
+    PS3.7 9.3.1.1, 9.3.5.1.
+    """
+    storing = command is Command.C_STORE_RQ
+    return _command_set(
+        _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
+        _number(_COMMAND_FIELD, command),
+        _number(_MESSAGE_ID, message_id),
+        _number(_PRIORITY, _MEDIUM) if storing else b"",
+        _number(_DATA_SET_TYPE, _DATA_SET_FOLLOWS if storing else _NO_DATA_SET),
+        _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
+    )
+
+
+def parse_response(encoded: bytes | bytearray) -> Response:
+    """Read the whole command set of a response.
+
+    Parameters
+    ----------
+    encoded
+        Implicit VR Little Endian, group 0000 only.
+
+    Raises
+    ------
+    InvalidCommand
+        If it is none to a request of ours, or lacks what no response can lack.
+
+    Source
+    ------
+    PS3.7 9.3.1.2, 9.3.5.2, C.
+    """
+    values = _elements(encoded)
+    number = _unsigned_short(values, _COMMAND_FIELD)
+    try:
+        command = Command(number ^ _RESPONSE)
+    except ValueError:
+        raise InvalidCommand(f"command {number:04X} answers nothing of ours") from None
+    return Response(
+        command=command,
+        message_id=_unsigned_short(values, _MESSAGE_ID_BEING_RESPONDED_TO),
+        has_data_set=_unsigned_short(values, _DATA_SET_TYPE) != _NO_DATA_SET,
+        status=_unsigned_short(values, _STATUS),
+        error_comment=_string(values, _ERROR_COMMENT),
     )
 
 
@@ -112,19 +203,20 @@ def encode_response(
     ------
     PS3.7 9.3.1.2, 9.3.5.2, C.5.
     """
-    elements = b"".join(
-        (
-            _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
-            _number(_COMMAND_FIELD, request.command | _RESPONSE),
-            _number(_MESSAGE_ID_BEING_RESPONDED_TO, request.message_id),
-            _number(_DATA_SET_TYPE, _NO_DATA_SET),
-            _number(_STATUS, status),
-            _text(_ERROR_COMMENT, error_comment, b" "),
-            _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
-        )
+    return _command_set(
+        _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
+        _number(_COMMAND_FIELD, request.command | _RESPONSE),
+        _number(_MESSAGE_ID_BEING_RESPONDED_TO, request.message_id),
+        _number(_DATA_SET_TYPE, _NO_DATA_SET),
+        _number(_STATUS, status),
+        _text(_ERROR_COMMENT, error_comment, b" "),
+        _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
     )
-    group_length = _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(elements))
-    return group_length + elements
+
+
+def _command_set(*elements: bytes) -> bytes:
+    group = b"".join(elements)
+    return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(group)) + group
 
 
 def _elements(encoded: bytes | bytearray) -> dict[int, bytes]:
@@ -149,7 +241,7 @@ def _unsigned_short(values: dict[int, bytes], number: int) -> int:
     return int(_US.unpack(value)[0])
 
 
-def _uid(values: dict[int, bytes], number: int) -> str:
+def _string(values: dict[int, bytes], number: int) -> str:
     return values.get(number, b"").decode("ascii", errors="replace").rstrip("\0 ")
 
 

@@ -30,7 +30,9 @@ __all__ = [
     "State",
     "encode_abort",
     "encode_message",
+    "encode_release_request",
     "encode_release_response",
+    "largest_fragment",
 ]
 
 
@@ -341,6 +343,11 @@ class DataTransfer:
         raise ProtocolError(abort, message) from None
 
 
+def encode_release_request() -> bytes:
+    """Write an A-RELEASE-RQ, PS3.8 9.3.6."""
+    return _PDU.pack(PduType.A_RELEASE_RQ, _SHORT_BODY) + bytes(_SHORT_BODY)
+
+
 def encode_release_response() -> bytes:
     """Write an A-RELEASE-RP, PS3.8 9.3.7."""
     return _PDU.pack(PduType.A_RELEASE_RP, _SHORT_BODY) + bytes(_SHORT_BODY)
@@ -368,11 +375,7 @@ def encode_message(command_set: bytes, context_id: int, peer_maximum: int) -> by
     ------
     PS3.8 9.3.5, D.1 (maximum length), E.2.
     """
-    room = (
-        max((peer_maximum - _PDV.size) & ~1, _SMALLEST_FRAGMENT)
-        if peer_maximum
-        else len(command_set)
-    )
+    room = largest_fragment(peer_maximum) if peer_maximum else len(command_set)
     pieces = [command_set[at : at + room] for at in range(0, len(command_set), room)]
     pdus = []
     for number, piece in enumerate(pieces, start=1):
@@ -380,3 +383,13 @@ def encode_message(command_set: bytes, context_id: int, peer_maximum: int) -> by
         pdv = _PDV.pack(len(piece) + _PDV_OVERHEAD, context_id, _COMMAND | last)
         pdus.append(_PDU.pack(PduType.P_DATA_TF, len(pdv) + len(piece)) + pdv + piece)
     return b"".join(pdus)
+
+
+def largest_fragment(peer_maximum: int) -> int:
+    """Return how many bytes a fragment may have in PDUs of this length at most.
+
+    Source
+    ------
+    PS3.8 D.1: the length of the PDU's content counts; E.1: an even number.
+    """
+    return max((peer_maximum - _PDV.size) & ~1, _SMALLEST_FRAGMENT)

@@ -86,6 +86,10 @@ class Courier:
         """Send no further report of this round; those not sent yet wait again."""
         self._stopping = True
 
+    def close(self) -> None:
+        """Close what the sender keeps open; once its thread has ended."""
+        self._sender.close()
+
     def deliver_due(self) -> float:
         """Send what is due, as one round.
 
@@ -102,6 +106,7 @@ class Courier:
                 limit=ROUND,
             )
         if not rows or self._stopping:
+            self._sender.rest()
             return POLL_S
         started = self._start(rows)
         readable: list[DeliveryRow] = []
@@ -164,9 +169,9 @@ class Courier:
             self._keep(row, answer)
             fault("export.after_mark")
         if self._open:
-            del answers  # broken off: closing the generator releases the association
+            del answers  # broken off: closing the generator ends the sender's round
         else:
-            next(answers, None)  # runs to its end, which releases it too
+            next(answers, None)  # runs to its end, which ends it too
 
     def _keep(self, row: DeliveryRow, answer: Answer) -> None:
         now = self._clock()

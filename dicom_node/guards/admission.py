@@ -2,13 +2,13 @@
 
 import fnmatch
 import ipaddress
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from core.errors import InvalidSettings
 from core.settings import NodeSettings
+from dicom_node.shared_state import Places, SharedLock
 
 __all__ = ["Admission", "AssociationRequest", "Refusal"]
 
@@ -68,16 +68,28 @@ class Admission:
         Titles, allowed callers and limits.
     enough_space
         Tells whether the disk is above the low-water mark.
+    lock, places
+        Shared with the other listeners of the node.
+    owner
+        Which listener this is.
     """
 
     def __init__(
-        self, settings: NodeSettings, enough_space: Callable[[], bool]
+        self,
+        settings: NodeSettings,
+        enough_space: Callable[[], bool],
+        *,
+        lock: SharedLock,
+        places: Places,
+        owner: int = 0,
     ) -> None:
         self._settings = settings
         self._enough_space = enough_space
         self._allowed = tuple(_allowed(entry) for entry in settings.allowed_callers)
-        self._lock = threading.Lock()
-        self._places: list[tuple[Place, str]] = []
+        self._lock = lock
+        self._places = places
+        self._owner = owner
+        self._mine: list[tuple[Place, int]] = []
         self.stopping = False
 
     def decide(self, request: AssociationRequest, place: Place) -> Refusal | None:
@@ -85,10 +97,16 @@ class Admission:
         return self._refuse_identity(request) or self._take_place(request, place)
 
     def open_associations(self) -> int:
-        """Return how many places are taken."""
+        """Return how many places this listener has taken."""
         with self._lock:
             self._forget_ended()
-            return len(self._places)
+            return len(self._mine)
+
+    def forget_ended(self) -> None:
+        """Give the places of ended associations to others; to be called regularly."""
+        if self._mine:
+            with self._lock:
+                self._forget_ended()
 
     def _refuse_identity(self, request: AssociationRequest) -> Refusal | None:
         called_here = request.called_ae_title.strip() == self._settings.ae_title
@@ -125,18 +143,24 @@ class Admission:
         )
 
     def _take_place(self, request: AssociationRequest, place: Place) -> Refusal | None:
+        most_of_one = self._settings.maximum_associations_per_address
         with self._lock:
             self._forget_ended()
-            if len(self._places) >= self._settings.maximum_associations:
+            if self._places.taken() >= self._settings.maximum_associations:
                 return _TOO_MANY
-            of_one = sum(address == request.peer_address for _, address in self._places)
-            if of_one >= self._settings.maximum_associations_per_address:
+            if self._places.taken_by(request.peer_address) >= most_of_one:
                 return _TOO_MANY_OF_ONE
-            self._places.append((place, request.peer_address))
+            number = self._places.take(request.peer_address, self._owner)
+            if number is None:
+                return _TOO_MANY
+            self._mine.append((place, number))
             return None
 
     def _forget_ended(self) -> None:
-        self._places = [entry for entry in self._places if entry[0].is_alive()]
+        for place, number in self._mine:
+            if not place.is_alive():
+                self._places.leave(number)
+        self._mine = [entry for entry in self._mine if entry[0].is_alive()]
 
 
 def _allowed(

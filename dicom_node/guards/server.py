@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
 from socketserver import TCPServer
 from typing import Any
 
@@ -15,7 +16,15 @@ __all__ = ["GuardedServer"]
 
 
 class GuardedServer(ThreadedAssociationServer):
-    """A server of associations that many silent connections do not stop."""
+    """A server of associations that many silent connections do not stop.
+
+    Parameters
+    ----------
+    listening
+        Bound and listening already; this server closes it.
+    on_glance
+        Called some times a second.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -27,10 +36,31 @@ class GuardedServer(ThreadedAssociationServer):
     tls: ServerTls | None = None
     """How to greet who connects; None on a plain port. Set before it is served."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        listening: socket.socket,
+        on_glance: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> None:
+        self._listening = listening
+        self._on_glance = on_glance
         self._greeting: Counter[str] = Counter()
         self._greeting_lock = threading.Lock()
         super().__init__(*arguments, **options)
+
+    def server_bind(self) -> None:
+        """Take the socket that is bound already instead of one of our own."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = self._listening
+        self.server_address = self._listening.getsockname()
+
+    def service_actions(self) -> None:
+        """Do what is to be done now and then."""
+        super().service_actions()
+        if self._on_glance is not None:
+            self._on_glance()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; answers leave at once instead of waiting for more."""

@@ -3,19 +3,16 @@
 import time
 from dataclasses import dataclass
 
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-
 from core.errors import OperatorError
-from dicom_node.senders.association import (
-    Peer,
-    contexts_for,
-    release,
-    request_association,
-)
+from dicom_node.contexts import VERIFICATION
+from dicom_node.senders.association import AssociationBroken
+from dicom_node.senders.negotiation import Peer, request_association
+from dicom_node.tls import ClientTls
 
 __all__ = ["EchoResult", "echo"]
 
 _IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_PAIR = (VERIFICATION, _IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,13 @@ class EchoResult:
 
 
 def echo(
-    host: str, port: int, *, called: str, calling: str, timeout_s: float = 10.0
+    host: str,
+    port: int,
+    *,
+    called: str,
+    calling: str,
+    timeout_s: float = 10.0,
+    tls: ClientTls | None = None,
 ) -> EchoResult:
     """Ask a peer whether it is there.
 
@@ -41,25 +44,25 @@ def echo(
         Its AE title and ours.
     timeout_s
         Longest silence.
+    tls
+        How to encrypt; None: in clear.
 
     Source
     ------
     PS3.4 Annex A; PS3.7 9.1.5.
     """
     began = time.monotonic()
-    peer = Peer(host, port, called, calling, timeout_s)
+    peer = Peer(host, port, called, calling, timeout_s, tls)
     try:
-        association = request_association(
-            peer, contexts_for([(Verification, _IMPLICIT_VR_LITTLE_ENDIAN)])
-        )
+        association = request_association(peer, [_PAIR])
     except OperatorError as error:
         return EchoResult(False, time.monotonic() - began, str(error))
     try:
-        status = association.send_c_echo()
-    finally:
-        release(association)
+        status = association.echo(VERIFICATION, association.contexts[_PAIR]).status
+    except AssociationBroken as error:
+        words = f"no answer to C-ECHO: {error}"
+        return EchoResult(False, time.monotonic() - began, words)
     seconds = time.monotonic() - began
-    if "Status" not in status:
-        return EchoResult(False, seconds, "no answer to C-ECHO")
-    ok = status.Status == 0
-    return EchoResult(ok, seconds, "success" if ok else f"status {status.Status:04X}")
+    association.release()
+    ok = status == 0
+    return EchoResult(ok, seconds, "success" if ok else f"status {status:04X}")

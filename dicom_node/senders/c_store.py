@@ -1,30 +1,28 @@
 """C-STORE as its user: reports to an archive, and any files for `secondread send`.
 
-The bytes of the stored file are sent as they are. So every resend of a report is the
-same report, byte for byte, which is what makes resending harmless. A peer that knows
-the default transfer syntax only (PS3.5 10.1) gets the same elements in that one.
+The bytes of the stored file are sent as they are, from the file to the socket. So every
+resend of a report is the same report, byte for byte, which is what makes resending
+harmless. A peer that knows the default transfer syntax only (PS3.5 10.1) gets the same
+elements in that one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import _config
-from pynetdicom.association import Association
+from pynetdicom.dsutils import encode
 
 from core.errors import DestinationRefused, DestinationUnavailable
-from dicom_node.senders.association import (
-    Peer,
-    contexts_for,
-    release,
-    request_association,
-)
+from dicom_node.data_transfer.data_set_pdus import Source, UnreadableSource
+from dicom_node.senders.association import Association, AssociationBroken
+from dicom_node.senders.kept_association import KeptAssociation
+from dicom_node.senders.negotiation import Peer
+from dicom_node.senders.part10 import Instance, NoDicomFile, open_instance
 from dicom_node.senders.sender import (
     BREAKS_BEFORE_GIVING_UP,
     Answer,
@@ -32,18 +30,14 @@ from dicom_node.senders.sender import (
     OutgoingReport,
     answer_for_status,
 )
+from dicom_node.tls import ClientTls
 
 __all__ = ["CStoreSender", "FileResult", "send_files"]
 
 # PS3.8 9.3.2.2: context ids are odd numbers from 1 to 255.
 MAXIMUM_CONTEXTS = 128
-_MEDIUM_PRIORITY = 0  # PS3.7 9.1.1.1.5
-# A slow line may need longer for a large object than the longest silence.
-SLOWEST_BYTES_PER_S = 1_000_000
 
-# With a path, pynetdicom then sends the file's own bytes instead of decoding them and
-# encoding them again. It is a switch of the whole process; nobody here needs the other.
-_config.STORE_SEND_CHUNKED_DATASET = True
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,12 +46,12 @@ class _Outgoing:
     sop_class_uid: str
     transfer_syntax_uid: str
 
-    @property
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """What to propose: the file's own syntax, and the default one if it can be."""
-        own = (self.sop_class_uid, self.transfer_syntax_uid)
-        default = (self.sop_class_uid, ImplicitVRLittleEndian)
-        return (own, default) if own[1] == ExplicitVRLittleEndian else (own,)
+
+def _pairs(file: "_Outgoing | Instance") -> tuple[Pair, ...]:
+    """Say what to propose: the file's own syntax, and the default one if it can be."""
+    own = (file.sop_class_uid, file.transfer_syntax_uid)
+    default = (file.sop_class_uid, ImplicitVRLittleEndian)
+    return (own, default) if own[1] == ExplicitVRLittleEndian else (own,)
 
 
 class CStoreSender:
@@ -67,10 +61,12 @@ class CStoreSender:
     ----------
     peer
         Whom to call.
+    keep_open_s
+        How long the association stays open without work, for the next round.
     """
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+    def __init__(self, peer: Peer, keep_open_s: float = 0.0) -> None:
+        self._kept = KeptAssociation(peer, keep_open_s)
 
     def send(self, reports: Sequence[OutgoingReport]) -> Iterator[Answer]:
         """Send reports over one association, as `Sender.send` promises."""
@@ -78,7 +74,15 @@ class CStoreSender:
             _Outgoing(report.path, report.sop_class_uid, report.transfer_syntax_uid)
             for report in reports
         ]
-        return _store(self._peer, outgoing)
+        return _Round(self._kept, outgoing).answers()
+
+    def rest(self) -> None:
+        """Release the association once it has been without work for long enough."""
+        self._kept.rest()
+
+    def close(self) -> None:
+        """Release the association."""
+        self._kept.close()
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def send_files(
     calling: str,
     progress: Callable[[FileResult], None] = lambda _result: None,
     timeout_s: float = 30.0,
+    tls: ClientTls | None = None,
 ) -> list[FileResult]:
     """Send DICOM files of any SOP class and transfer syntax, each as it is.
 
@@ -118,12 +123,14 @@ def send_files(
         Called with each result as it comes.
     timeout_s
         Longest silence of the peer.
+    tls
+        How to encrypt; None: in clear.
 
     Returns
     -------
     One result a file, in the order of `paths`.
     """
-    peer = Peer(host, port, called, calling, timeout_s)
+    peer = Peer(host, port, called, calling, timeout_s, tls)
     results: dict[Path, FileResult] = {}
 
     def keep(path: Path, answer: Answer) -> None:
@@ -138,125 +145,160 @@ def send_files(
         else:
             readable.append(found)
     for batch in _batches(readable):
-        for outgoing, answer in zip(batch, _store(peer, batch), strict=True):
+        answers = _Round(KeptAssociation(peer), batch).answers()
+        for outgoing, answer in zip(batch, answers, strict=True):
             keep(outgoing.path, answer)
     return [results[path] for path in paths]
 
 
 def _identify(path: Path) -> _Outgoing | Answer:
-    try:
-        meta = read_file_meta_info(path)
-        sop_class = str(meta.MediaStorageSOPClassUID)
-        # pynetdicom needs this one too, and would raise without it.
-        _ = meta.MediaStorageSOPInstanceUID
-        return _Outgoing(path, sop_class, str(meta.TransferSyntaxUID))
-    except (InvalidDicomError, EOFError, ValueError, TypeError):
-        return Answer(Outcome.REFUSED, "no DICOM file (PS3.10); it was not sent")
-    except AttributeError:
-        return Answer(
-            Outcome.REFUSED, "file meta information is incomplete; it was not sent"
+    found = _open(path)
+    if isinstance(found, Answer):
+        return (
+            replace(found, outcome=Outcome.REFUSED)
+            if found.outcome is Outcome.UNAVAILABLE
+            else found
         )
+    with found as instance:
+        return _Outgoing(path, instance.sop_class_uid, instance.transfer_syntax_uid)
+
+
+def _open(path: Path, *, read_ahead: bool = False) -> Instance | Answer:
+    try:
+        return open_instance(path, read_ahead=read_ahead)
+    except NoDicomFile as error:
+        return Answer(Outcome.REFUSED, str(error))
     except OSError as error:
-        return Answer(Outcome.REFUSED, f"cannot be read: {error.strerror}")
+        return Answer(Outcome.UNAVAILABLE, f"cannot be read: {error.strerror}")
 
 
 def _batches(files: Sequence[_Outgoing]) -> Iterator[list[_Outgoing]]:
     """Split files so that no association needs more contexts than there are."""
     batch: list[_Outgoing] = []
-    pairs: set[tuple[str, str]] = set()
+    pairs: set[Pair] = set()
     for file in files:
-        if len(pairs.union(file.pairs)) > MAXIMUM_CONTEXTS:
+        if len(pairs.union(_pairs(file))) > MAXIMUM_CONTEXTS:
             yield batch
             batch, pairs = [], set()
         batch.append(file)
-        pairs.update(file.pairs)
+        pairs.update(_pairs(file))
     if batch:
         yield batch
 
 
-def _store(peer: Peer, files: Sequence[_Outgoing]) -> Iterator[Answer]:
-    """Send files over one association, or over a second one if the first breaks."""
-    contexts = contexts_for(
-        dict.fromkeys(pair for file in files for pair in file.pairs)
-    )
-    association: Association | None = None
-    message_ids = count(1)
-    breaks = 0
-    answer = Answer(Outcome.UNAVAILABLE, "not tried")
-    try:
-        for file in files:
-            if breaks >= BREAKS_BEFORE_GIVING_UP:
+class _Round:
+    """Files that go over one association, or over a second one if the first breaks."""
+
+    def __init__(self, kept: KeptAssociation, files: Sequence[_Outgoing]) -> None:
+        self._kept = kept
+        self._files = files
+        self._pairs = dict.fromkeys(pair for file in files for pair in _pairs(file))
+        self._breaks = 0
+        # The next file, opened while the answer to the one before it is on its way.
+        self._ahead: Instance | Answer | None = None
+
+    def answers(self) -> Iterator[Answer]:
+        """Send one file for each answer that is asked for."""
+        if not self._files:
+            return
+        answer = Answer(Outcome.UNAVAILABLE, "not tried")
+        try:
+            for number, file in enumerate(self._files):
+                if self._breaks < BREAKS_BEFORE_GIVING_UP:
+                    following = self._files[number + 1 : number + 2]
+                    answer = self._send(file, [one.path for one in following])
                 yield answer
-                continue
+        finally:
+            self._close_ahead()
+            self._kept.end_of_round()
+
+    def _send(self, file: _Outgoing, following: Sequence[Path]) -> Answer:
+        instance, self._ahead = self._ahead or _open(file.path), None
+        if isinstance(instance, Answer):
+            return instance
+        with instance:
             try:
-                if association is None or not association.is_established:
-                    association = request_association(peer, contexts)
+                answer = self._store(file, instance, following)
             except (DestinationRefused, DestinationUnavailable) as error:
                 # Whoever did not let us in now is not asked again for each report.
-                breaks = BREAKS_BEFORE_GIVING_UP
+                self._breaks = BREAKS_BEFORE_GIVING_UP
                 refused = isinstance(error, DestinationRefused)
                 outcome = Outcome.REFUSED if refused else Outcome.UNAVAILABLE
-                answer = Answer(outcome, str(error))
-                yield answer
-                continue
-            status = _send_one(
-                association, file, message_id=next(message_ids) % 65536, peer=peer
+                return Answer(outcome, str(error))
+            except AssociationBroken as error:
+                self._breaks += 1
+                return Answer(
+                    Outcome.UNAVAILABLE, f"association broken, or no answer: {error}"
+                )
+            except UnreadableSource as error:
+                return Answer(Outcome.UNAVAILABLE, str(error))
+        self._breaks = 0
+        return answer
+
+    def _store(
+        self, file: _Outgoing, instance: Instance, following: Sequence[Path]
+    ) -> Answer:
+        association = self._kept.take(self._pairs)
+        try:
+            return self._store_over(association, file, instance, following)
+        except AssociationBroken:
+            if self._kept.is_proven:
+                raise
+            # It was kept open, and died unnoticed: no failure of this file.
+            association = self._kept.take(self._pairs)
+            return self._store_over(association, file, instance, following)
+
+    def _store_over(
+        self,
+        association: Association,
+        file: _Outgoing,
+        instance: Instance,
+        following: Sequence[Path],
+    ) -> Answer:
+        own, *others = _pairs(instance)
+        if own in association.contexts:
+            association.send(instance, association.contexts[own])
+        elif fitting := [pair for pair in others if pair in association.contexts]:
+            with _in_default_syntax(file.path) as data_set:
+                source = Source(data_set.fileno(), 0, data_set.seek(0, 2))
+                association.send(
+                    replace(instance, data_set=source),
+                    association.contexts[fitting[0]],
+                )
+        else:
+            return Answer(
+                Outcome.REFUSED,
+                f"it accepts no presentation context for SOP class {own[0]} in "
+                f"transfer syntax {own[1]}",
             )
-            if isinstance(status, Answer):
-                answer = status
-            elif "Status" in status:
-                breaks = 0
-                answer = answer_for_status(
-                    status.Status, str(status.get("ErrorComment", ""))
-                )
-            else:
-                answer = Answer(
-                    Outcome.UNAVAILABLE,
-                    "association broken, or no answer to C-STORE in time",
-                )
-                # It is dead or dying in pynetdicom's own threads.
-                association, breaks = None, breaks + 1
-            yield answer
-    finally:
-        if association is not None:
-            release(association)
+        for path in following:
+            self._close_ahead()
+            self._ahead = _open(path, read_ahead=True)
+        response = association.answer()
+        self._kept.is_proven = True
+        return answer_for_status(response.status, response.error_comment)
+
+    def _close_ahead(self) -> None:
+        if isinstance(self._ahead, Instance):
+            self._ahead.file.close()
+        self._ahead = None
 
 
-def _send_one(
-    association: Association, file: _Outgoing, *, message_id: int, peer: Peer
-) -> Dataset | Answer:
-    """Send one file; return the peer's answer, empty if there was none, or ours."""
-    try:
-        association.dimse_timeout = (
-            peer.timeout_s + file.path.stat().st_size / SLOWEST_BYTES_PER_S
-        )
-        return association.send_c_store(
-            _as_accepted(association, file),
-            msg_id=message_id,
-            priority=_MEDIUM_PRIORITY,
-        )
-    except ValueError:
-        return Answer(
-            Outcome.REFUSED,
-            f"it accepts no presentation context for SOP class {file.sop_class_uid} "
-            f"in transfer syntax {file.transfer_syntax_uid}",
-        )
-    except OSError as error:
-        return Answer(Outcome.UNAVAILABLE, f"cannot be read: {error.strerror}")
-    except RuntimeError:
-        return Dataset()  # it ended before the request was on its way
+def _in_default_syntax(path: Path) -> BinaryIO:
+    """Write a data set's elements in Implicit VR Little Endian to a file for now.
 
-
-def _as_accepted(association: Association, file: _Outgoing) -> Path | Dataset:
-    """Return the file itself if its own syntax was accepted, else what was read of it.
-
-    pynetdicom writes a data set in the syntax of the context it finds for it.
+    Raises
+    ------
+    UnreadableSource
+        If it cannot be read or written so.
     """
-    accepted = {
-        (context.abstract_syntax, context.transfer_syntax[0])
-        for context in association.accepted_contexts
-    }
-    own, *others = file.pairs
-    if own in accepted or not accepted.intersection(others):
-        return file.path
-    return dcmread(file.path)
+    file = cast("BinaryIO", TemporaryFile())  # noqa: SIM115 - the caller closes it
+    encoded = None
+    with suppress(Exception):  # whatever pydicom raises for what it cannot read
+        encoded = encode(dcmread(path), True, True)
+    if encoded is None:
+        file.close()
+        raise UnreadableSource("cannot be written in the syntax that it accepts")
+    file.write(encoded)
+    file.flush()
+    return file

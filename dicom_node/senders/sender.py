@@ -69,6 +69,14 @@ class Sender(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Hear that there is nothing to send; close what was kept open too long."""
+        ...
+
+    def close(self) -> None:
+        """Close what was kept open between rounds."""
+        ...
+
 
 # PS3.4 Table B.2-1 and GG.4-1, PS3.7 Annex C; the first entry that matches counts.
 _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (

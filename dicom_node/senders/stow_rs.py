@@ -1,19 +1,22 @@
 """STOW-RS: reports to a DICOMweb origin server, one object a request.
 
 One object a request, over one kept connection: an HTTP status then belongs to one
-report, and a server that dislikes one of them cannot take the others with it.
+report, and a server that dislikes one of them cannot take the others with it. An object
+goes from its file to the connection in pieces, whatever its size.
 """
 
 import json
 import ssl
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
+from core.errors import InvalidSettings
 from dicom_node.senders.sender import (
     BREAKS_BEFORE_GIVING_UP,
     Answer,
@@ -21,6 +24,7 @@ from dicom_node.senders.sender import (
     OutgoingReport,
     answer_for_status,
 )
+from dicom_node.tls import ClientTls
 
 __all__ = ["StowSender"]
 
@@ -63,6 +67,12 @@ class StowSender:
         have rights on it.
     timeout_s
         Longest silence of the server.
+    tls
+        Certificates for https; None: those of this system.
+    keep_open_s
+        How long the connection stays open without work, for the next round.
+    clock
+        Seconds, monotonic.
     """
 
     def __init__(
@@ -71,10 +81,20 @@ class StowSender:
         *,
         bearer_token_file: Path | None = None,
         timeout_s: float = 30.0,
+        tls: ClientTls | None = None,
+        keep_open_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = f"{url.rstrip('/')}/studies"
         self._bearer_token_file = bearer_token_file
         self._timeout_s = timeout_s
+        self._tls = tls or ClientTls()
+        self._keep_open_s = keep_open_s
+        self._clock = clock
+        self._client: httpx.Client | None = None
+        self._context: ssl.SSLContext | None = None
+        self._rested_at = 0.0
+        self._is_proven = True
 
     def send(self, reports: Sequence[OutgoingReport]) -> Iterator[Answer]:
         """Send reports one after another, as `Sender.send` promises."""
@@ -82,21 +102,59 @@ class StowSender:
         if isinstance(headers, Answer):
             yield from (headers for _ in reports)
             return
-        # No proxies from the environment: reports go where the settings say. The
-        # system's certificates count, because a hospital has its own authority there.
-        with httpx.Client(
-            timeout=self._timeout_s,
-            follow_redirects=False,
-            trust_env=False,
-            verify=ssl.create_default_context(),
-            headers=headers,
-        ) as client:
-            answer, breaks = Answer(Outcome.UNAVAILABLE, "not tried"), 0
+        try:
+            client = self._open()
+        except InvalidSettings as error:
+            yield from (Answer(Outcome.UNAVAILABLE, str(error)) for _ in reports)
+            return
+        answer, breaks = Answer(Outcome.UNAVAILABLE, "not tried"), 0
+        try:
             for report in reports:
                 if breaks < BREAKS_BEFORE_GIVING_UP:
-                    answer, answered = self._send_one(client, report)
+                    answer, answered = self._send_one(client, report, headers)
+                    if not (answered or self._is_proven):
+                        # It was kept open, and died unnoticed: no failure of this one.
+                        answer, answered = self._send_one(client, report, headers)
+                    self._is_proven = True
                     breaks = 0 if answered else breaks + 1
                 yield answer
+        finally:
+            self._rested_at = self._clock()
+            self._is_proven = False
+            if self._keep_open_s <= 0:
+                self.close()
+
+    def rest(self) -> None:
+        """Close the connection once it has been without work for long enough."""
+        if self._clock() - self._rested_at >= self._keep_open_s:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _open(self) -> httpx.Client:
+        # httpx looks itself whether a kept connection is still there.
+        context = self._tls.context()
+        if self._client is None or context is not self._context:
+            self.close()
+            self._is_proven = True
+            # No proxies from the environment: reports go where the settings say. The
+            # system's certificates count if no others are named, because a hospital
+            # has its own authority there.
+            self._client = httpx.Client(
+                timeout=self._timeout_s,
+                follow_redirects=False,
+                trust_env=False,
+                verify=context,
+                limits=httpx.Limits(
+                    max_connections=1, keepalive_expiry=self._keep_open_s or None
+                ),
+            )
+            self._context = context
+        return self._client
 
     def _headers(self) -> dict[str, str] | Answer:
         headers = {"Accept": "application/dicom+json"}
@@ -121,7 +179,7 @@ class StowSender:
         return headers | {"Authorization": f"Bearer {token}"}
 
     def _send_one(
-        self, client: httpx.Client, report: OutgoingReport
+        self, client: httpx.Client, report: OutgoingReport, headers: dict[str, str]
     ) -> tuple[Answer, bool]:
         """Send one report; return the answer and whether the server gave it."""
         boundary = uuid4().hex
@@ -133,7 +191,7 @@ class StowSender:
                 "POST",
                 self._url,
                 content=_multipart(report.path, boundary),
-                headers={"Content-Type": content_type},
+                headers=headers | {"Content-Type": content_type},
             ) as response:
                 body = _read_limited(response)
         except httpx.HTTPError as error:

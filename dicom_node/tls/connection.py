@@ -10,9 +10,11 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = ["TlsSocket", "words_for"]
@@ -198,6 +200,26 @@ class TlsSocket(socket.socket):
         while view:
             view = view[self.send(view) :]
 
+    def sendmsg(self, buffers: "Iterable[ReadableBuffer]", *_more: Any) -> int:
+        """Send all of `buffers` and return their size; nothing beside them."""
+        if self._ended:
+            raise BrokenPipeError("TLS has ended")
+        sent = 0
+        for data in buffers:
+            view = memoryview(data).cast("B")
+            sent += len(view)
+            while view:
+                view = view[self._tls.write(view[:_WRITE_BYTES]) :]
+                if self._outgoing.pending > _WRITE_BYTES:
+                    self._flush()
+        self._flush()
+        return sent
+
+    def _clear(self, *_arguments: Any, **_options: Any) -> Any:
+        raise NotImplementedError("this call would send or read in clear")
+
+    sendto = sendfile = recvfrom = recvfrom_into = recvmsg = recvmsg_into = _clear
+
     def shutdown(self, how: int) -> None:
         """End one or both directions; with ours the peer is told that TLS ends.
 
@@ -251,4 +273,5 @@ class TlsSocket(socket.socket):
 
 
 def _deadline(timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else time.monotonic() + timeout_s
+    # A socket that never waits tells by itself that there is nothing.
+    return time.monotonic() + timeout_s if timeout_s else None

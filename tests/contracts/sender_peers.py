@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
-from dicom_node.senders.association import Peer
 from dicom_node.senders.c_store import CStoreSender
+from dicom_node.senders.negotiation import Peer
 from dicom_node.senders.sender import Sender
 from dicom_node.senders.stow_rs import StowSender
 

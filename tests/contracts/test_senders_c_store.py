@@ -21,9 +21,9 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 from sender_peers import EXPLICIT, SR_3D, DicomPeer, closed_port, data_set_of, seconds
 
-from dicom_node.senders.association import Peer
 from dicom_node.senders.c_echo import echo
 from dicom_node.senders.c_store import CStoreSender, send_files
+from dicom_node.senders.negotiation import Peer
 from dicom_node.senders.sender import Outcome, OutgoingReport, answer_for_status
 
 pytestmark = [

@@ -13,8 +13,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from core.database import deliveries, jobs, reports, studies
 from core.database.engine import Database, open_database
 from core.database.reports import NewReport
-from core.database.studies import ReceivedInstance, StudyRow
+from core.database.studies import StudyRow
 from core.domain import ModelIdentity
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 from core.uids import derived_uid
 from dicom_node.instance_store import InstanceStore

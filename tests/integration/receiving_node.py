@@ -23,7 +23,9 @@ from core.log import configure_logging
 from core.settings import Settings
 from dicom_node.application_entity import ApplicationEntity
 from dicom_node.instance_store import InstanceStore
+from dicom_node.receiving import receiving
 from tests.data_sets import Sample
+from tests.receiving import Order, settings_for
 
 AE_TITLE = "SECONDREAD"
 REPOSITORY = Path(__file__).parents[2]
@@ -65,13 +67,14 @@ def node_on(
         indexed.append(study_instance_uid)
         on_indexed(study_instance_uid)
 
-    entity = ApplicationEntity(settings, database, store, note)
-    node = Node(settings, entity, store, entity.start(), indexed)
-    try:
-        yield node
-    finally:
-        entity.stop(0.2)
-        database.close()
+    with receiving(settings) as held:
+        entity = ApplicationEntity(settings, held, database, store, note)
+        node = Node(settings, entity, store, entity.start(), indexed)
+        try:
+            yield node
+        finally:
+            entity.stop(0.2)
+            database.close()
 
 
 @contextmanager
@@ -126,6 +129,16 @@ def store_bytes(
         if answer.ErrorComment:
             result.ErrorComment = answer.ErrorComment
     return result
+
+
+def rows_in(data_dir: Path) -> int:
+    """Count the instances that the index of a running node knows."""
+    database = open_database(settings_for(data_dir), migrate=False)
+    try:
+        with database.read() as connection:
+            return len(connection.execute(select(instance.c.id)).all())
+    finally:
+        database.close()
 
 
 def send_all(port: int, *samples: Sample) -> list[int]:
@@ -241,9 +254,16 @@ class RawPeer:
 class NodeProcess:
     """A node in a process of its own, which a test may kill."""
 
-    def __init__(self, data_dir: Path, *, faults: str = "") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        order: Order = "log",
+        listeners: int = 0,
+        faults: str = "",
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(data_dir)],
+            [sys.executable, __file__, str(data_dir), order, str(listeners)],
             cwd=REPOSITORY,
             env={**os.environ, "FAULTS": faults, "PYTHONPATH": str(REPOSITORY)},
             stdout=subprocess.PIPE,
@@ -274,17 +294,21 @@ class NodeProcess:
 
 
 def _main() -> None:
-    from tests.receiving import settings_for
-
-    settings = settings_for(Path(sys.argv[1]))
+    folder, order, listeners = sys.argv[1:]
+    settings = settings_for(
+        Path(folder),
+        order=order,  # type: ignore[arg-type]
+        listeners=int(listeners),
+    )
     configure_logging(settings.log, "node")  # to standard error
-    database = open_database(settings)
-    store = InstanceStore(settings.data_dir, durable=True)
-    entity = ApplicationEntity(settings, database, store, lambda _uid: None)
-    sys.stdout.write(f"{entity.start()}\n")
-    sys.stdout.flush()
-    while True:
-        time.sleep(1)
+    with receiving(settings) as held:
+        database = open_database(settings)
+        store = InstanceStore(settings.data_dir, durable=True)
+        entity = ApplicationEntity(settings, held, database, store, lambda _uid: None)
+        sys.stdout.write(f"{entity.start()}\n")
+        sys.stdout.flush()
+        while entity.alive():
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

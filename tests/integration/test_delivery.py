@@ -36,6 +36,8 @@ class ScriptedSender:
         self.answers = list(answers)
         self.sent: list[bytes] = []
         self.rounds: list[int] = []
+        self.rests = 0
+        self.closed = False
 
     def send(self, items: Sequence[OutgoingReport]) -> Iterator[Answer]:
         self.rounds.append(len(items))
@@ -45,6 +47,12 @@ class ScriptedSender:
             if isinstance(answer, Exception):
                 raise answer
             yield answer
+
+    def rest(self) -> None:
+        self.rests += 1
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class WallClock:
@@ -194,6 +202,22 @@ def test_all_that_is_due_goes_in_one_round(world, clock):
 
     assert sender.rounds == [3]
     assert len(set(sender.sent)) == 3
+
+
+def test_a_sender_hears_that_there_is_nothing_to_send(world, clock):
+    sender = ScriptedSender()
+
+    courier(world, sender, clock).deliver_due()
+
+    assert (sender.rests, sender.rounds) == (1, [])
+
+
+def test_a_courier_closes_what_its_sender_keeps_open(world, clock):
+    sender = ScriptedSender()
+
+    courier(world, sender, clock).close()
+
+    assert sender.closed
 
 
 def test_a_courier_leaves_other_destinations_alone(world, clock):

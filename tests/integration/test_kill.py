@@ -130,21 +130,43 @@ def test_a_node_killed_at_each_place_of_receiving_loses_nothing_acknowledged(wor
 
     # What is known already passes none of these places, so each has what it needs.
     for point, instance in (
-        ("after_part_write", study[0]),
-        ("after_fsync", study[0]),
-        ("after_rename", study[0]),
-        ("before_ack", study[1]),
+        ("after_append", study[0]),
+        ("after_log_sync", study[1]),
+        ("before_ack", study[2]),
     ):
-        world.system.start_node(faults=f"scp.{point}:kill")
+        world.system.start_node(faults=f"scp.{point}:killall")
         world.send([instance])
         assert world.system.node.wait_for_death() == -signal.SIGKILL
     assert len(world.ledger.missing(study)) == INSTANCES
-    # Its first visit is that of study[1], found in the inbox at the start.
-    world.system.start_node(faults="index.before_commit:kill:2")
-    world.send([study[2]])
-    assert world.system.node.wait_for_death() == -signal.SIGKILL
-    world.system.node.start(faults="index.after_commit:kill")
-    assert world.system.node.wait_for_death() == -signal.SIGKILL
+    # Unacknowledged, but written before the kill: the next start finds them in the log.
+    for point in ("before_commit", "after_commit"):
+        world.system.node.start(faults=f"index.{point}:kill")
+        assert world.system.node.wait_for_death() == -signal.SIGKILL
+    world.system.start_node()
+    world.send(world.ledger.missing(study))
+
+    assert world.ledger.missing(study) == []
+    world.ends_in_one_report(study)
+
+
+def test_a_listener_killed_at_each_place_of_receiving_is_replaced(world):
+    study = world.study("listener")
+    world.system.node.kill()
+
+    for point, instance in (
+        ("after_append", study[0]),
+        ("after_log_sync", study[1]),
+        ("before_ack", study[2]),
+    ):
+        # Each new listener is killed at its first instance as well.
+        world.system.start_node(faults=f"scp.{point}:kill")
+        world.send([instance])
+        world.system.wait_for(
+            lambda: world.system.node.said("listener_ended"), "a listener was killed"
+        )
+        assert world.system.node.alive
+        world.system.node.kill()
+    assert len(world.ledger.missing(study)) == INSTANCES
     world.system.start_node()
     world.send(world.ledger.missing(study))
 

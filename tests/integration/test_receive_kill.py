@@ -2,24 +2,31 @@
 
 import hashlib
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from dicom_node.instance_store import InstanceStore
 from tests.data_sets import Sample
-from tests.integration.receiving_node import NodeProcess, associated, store_bytes
-from tests.receiving import eventually, receiving, settings_for
+from tests.integration.receiving_node import (
+    NodeProcess,
+    associated,
+    rows_in,
+    store_bytes,
+)
+from tests.receiving import Order, eventually, receiving, settings_for
 
 pytestmark = pytest.mark.integration
 
-POINTS = [
-    "scp.after_part_write",
-    "scp.after_fsync",
-    "scp.after_rename",
-    "scp.before_ack",
-    "index.before_commit",
-    "index.after_commit",
+IN_THE_INDEX = ("index.before_commit", "index.after_commit")
+POINTS: list[tuple[Order, str]] = [
+    ("file", "scp.after_part_write"),
+    ("file", "scp.after_fsync"),
+    ("file", "scp.after_rename"),
+    ("log", "scp.after_append"),
+    ("log", "scp.after_log_sync"),
+    *product(("log", "file"), ("scp.before_ack", *IN_THE_INDEX)),
 ]
 SAMPLES = [Sample(sop_instance_uid=f"1.2.3.4.{number}") for number in range(1, 9)]
 
@@ -37,20 +44,19 @@ def _send(port: int, samples: list[Sample]) -> set[str]:
     return acknowledged
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("order", "point"), POINTS)
 def test_what_was_acknowledged_is_there_after_a_kill(
-    tmp_path: Path, point: str
+    tmp_path: Path, order: Order, point: str
 ) -> None:
     # The first batch of rows may hold all, so the index is killed at its first visit.
-    nth = 1 if point.startswith("index.") else 3
-    with NodeProcess(tmp_path, faults=f"{point}:kill:{nth}") as dying:
+    nth = 1 if point in IN_THE_INDEX else 3
+    with NodeProcess(tmp_path, order=order, faults=f"{point}:kill:{nth}") as dying:
         acknowledged = _send(dying.port, SAMPLES)
+        dying.wait()
 
-    with receiving(settings_for(tmp_path)) as node:
-        node.inbox.sweep()
-
+    with receiving(settings_for(tmp_path, order=order)) as node:
         assert eventually(lambda: acknowledged <= set(node.rows()))
-        assert eventually(lambda: not node.inbox_files())
+        assert eventually(node.nothing_waits)
         assert not list(tmp_path.rglob("*.part"))
         expected = {
             s.sop_instance_uid: hashlib.sha256(s.data_set).hexdigest() for s in SAMPLES
@@ -61,14 +67,14 @@ def test_what_was_acknowledged_is_there_after_a_kill(
         assert sorted(node.store.objects()) == sorted(rows.values())
 
 
-def test_a_restarted_node_finishes_what_was_sent(tmp_path: Path) -> None:
-    with NodeProcess(tmp_path, faults="scp.before_ack:kill:3") as dying:
+@pytest.mark.parametrize("order", ["log", "file"])
+def test_a_restarted_node_finishes_what_was_sent(tmp_path: Path, order: Order) -> None:
+    with NodeProcess(tmp_path, order=order, faults="scp.before_ack:kill:3") as dying:
         first = _send(dying.port, SAMPLES)
 
-    with NodeProcess(tmp_path) as again:
+    with NodeProcess(tmp_path, order=order) as again:
         second = _send(again.port, SAMPLES)
-        with receiving(settings_for(tmp_path), writing=False) as node:
-            complete = eventually(lambda: len(node.rows()) == len(SAMPLES))
+        complete = eventually(lambda: rows_in(tmp_path) == len(SAMPLES))
 
     assert len(first) == 2
     assert len(second) == len(SAMPLES)
@@ -76,10 +82,18 @@ def test_a_restarted_node_finishes_what_was_sent(tmp_path: Path) -> None:
     assert len(list(InstanceStore(tmp_path).objects())) == len(SAMPLES)
 
 
-def test_a_disk_that_fails_once_costs_one_a700(tmp_path: Path) -> None:
-    faults = "scp.after_part_write:enospc:2,scp.after_rename:raise:3"
+@pytest.mark.parametrize(
+    ("order", "faults"),
+    [
+        ("file", "scp.after_part_write:enospc:2,scp.after_rename:raise:3"),
+        ("log", "scp.after_append:enospc:2,scp.after_log_sync:raise:3"),
+    ],
+)
+def test_a_disk_that_fails_once_costs_one_a700(
+    tmp_path: Path, order: Order, faults: str
+) -> None:
     with (
-        NodeProcess(tmp_path, faults=faults) as failing,
+        NodeProcess(tmp_path, order=order, faults=faults) as failing,
         associated(failing.port, *SAMPLES) as association,
     ):
         # The third visit of the second point is that of the fourth instance.

@@ -357,7 +357,11 @@ def test_a_bad_new_certificate_is_told_and_the_old_one_stays(
 
 def shown_by(node: Node, authority: Authority, identity: Identity) -> bytes:
     with TlsPeer(node.entity.tls_port, client_context(authority, identity)) as peer:
-        return peer.socket.getpeercert(binary_form=True)
+        shown = peer.socket.getpeercert(binary_form=True)
+        peer.associate()
+        peer.send(pdu(0x05, bytes(4)))
+        peer.receive()
+    return shown
 
 
 def test_an_abort_reaches_the_peer_over_tls(node, authority, scanner):

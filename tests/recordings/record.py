@@ -1,9 +1,11 @@
-"""Records what real senders write, byte by byte, for tests of the protocol.
+"""Records what real peers write, byte by byte, for tests of the protocol.
 
     python -m tests.recordings.record
 
-A node takes the associations, a relay in front of it keeps what the sender writes after
-its A-ASSOCIATE-RQ. Needs DCMTK. The instances are `SAMPLES` below and nobody's.
+Senders: a node takes the associations, a relay in front of it keeps what the sender
+writes after its A-ASSOCIATE-RQ. Receivers: our sender calls them through the relay, and
+what they answer after their A-ASSOCIATE-AC is kept (`*.answers`). Needs DCMTK and
+Orthanc. The instances are `SAMPLES` below and nobody's.
 """
 
 import socket
@@ -42,9 +44,35 @@ def main() -> None:
             (folder / "study" / f"{number}.dcm").write_bytes(data)
         with node_on(settings_for(folder / "node")) as node:
             for sender, send in _senders(folder / "study").items():
-                with _relay(node.port) as (port, written):
+                with _relay(node.port) as (port, written, _):
                     send(port)
-                (FOLDER / f"{sender}.pdus").write_bytes(_after_request(written))
+                (FOLDER / f"{sender}.pdus").write_bytes(_after_first_pdu(written))
+        record_answers(folder)
+
+
+def record_answers(folder: Path) -> None:
+    """Record every receiver."""
+    from dicom_node.archive import Archive
+    from dicom_node.senders.c_store import send_files
+    from tests.peers import DcmtkArchive, Orthanc
+
+    with (
+        DcmtkArchive(folder / "dcmtk") as dcmtk,
+        Orthanc(folder / "orthanc") as orthanc,
+        Archive(folder / "archive", "ARCHIVE") as archive,
+    ):
+        for name, title, target in (
+            ("dcmtk-storescp", "STORESCP", dcmtk.port),
+            ("orthanc", "ORTHANC", orthanc.port),
+            ("pynetdicom-archive", "ARCHIVE", archive.port),
+        ):
+            with _relay(target) as (port, _, answered):
+                results = send_files(
+                    sorted((folder / "study").iterdir()),
+                    host="127.0.0.1", port=port, called=title, calling="SECONDREAD",
+                )  # fmt: skip
+            assert all(result.ok for result in results), name
+            (FOLDER / f"{name}.answers").write_bytes(_after_first_pdu(answered))
 
 
 def _senders(study: Path) -> dict[str, Callable[[int], object]]:
@@ -77,19 +105,24 @@ def _pynetdicom(port: int) -> None:
 
 
 @contextmanager
-def _relay(target: int) -> Iterator[tuple[int, bytearray]]:
-    written = bytearray()
+def _relay(target: int) -> Iterator[tuple[int, bytearray, bytearray]]:
+    """Yield a port, what the caller writes to it, and what it is answered."""
+    written, answered = bytearray(), bytearray()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_pass_on, args=(listener, target, written))
+        thread = threading.Thread(
+            target=_pass_on, args=(listener, target, written, answered)
+        )
         thread.start()
-        yield listener.getsockname()[1], written
+        yield listener.getsockname()[1], written, answered
         thread.join(30)
 
 
-def _pass_on(listener: socket.socket, target: int, written: bytearray) -> None:
+def _pass_on(
+    listener: socket.socket, target: int, written: bytearray, answered: bytearray
+) -> None:
     sender, _ = listener.accept()
     with sender, socket.create_connection(("127.0.0.1", target)) as node:
-        back = threading.Thread(target=_copy, args=(node, sender, bytearray()))
+        back = threading.Thread(target=_copy, args=(node, sender, answered))
         back.start()
         _copy(sender, node, written)
         back.join(30)
@@ -105,7 +138,7 @@ def _copy(source: socket.socket, target: socket.socket, seen: bytearray) -> None
         pass  # the other side was quicker to close
 
 
-def _after_request(written: bytearray) -> bytes:
+def _after_first_pdu(written: bytearray) -> bytes:
     return bytes(written[6 + int.from_bytes(written[2:6], "big") :])
 
 

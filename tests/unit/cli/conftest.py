@@ -13,7 +13,6 @@ from core.database import deliveries, jobs, studies
 from core.database.engine import Database, open_database
 from core.database.jobs import NewJob
 from core.database.reports import NewReport
-from core.database.studies import ReceivedInstance
 from core.domain import (
     AlgorithmIdentity,
     Analysed,
@@ -25,6 +24,7 @@ from core.domain import (
     Reading,
     reading_to_json,
 )
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 
 ALGORITHM = AlgorithmIdentity(

@@ -8,7 +8,7 @@ import pytest
 from core.database import jobs, studies
 from core.database.engine import Database, open_database
 from core.database.jobs import NewJob
-from core.database.studies import ReceivedInstance
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 
 RECEIVED = ReceivedInstance(

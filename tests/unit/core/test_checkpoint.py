@@ -6,7 +6,7 @@ from sqlalchemy.engine import make_url
 from core.database import studies
 from core.database.checkpoint import PAUSE_S, Checkpoints
 from core.database.engine import Database, open_database
-from core.database.studies import ReceivedInstance
+from core.received import ReceivedInstance
 from core.settings import Settings
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from core.database import schema, studies
 from core.database.engine import Database, open_database
-from core.database.studies import ReceivedInstance, Recorded
+from core.database.studies import Recorded
+from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 from tests.unit.core.conftest import RECEIVED, settle
 

@@ -7,9 +7,10 @@ import pytest
 
 from core.database import shelves, studies, uid_filter
 from core.database.engine import Database
-from core.database.shelves import Shelf, uid_hash
-from core.database.studies import ReceivedInstance
+from core.database.shelves import Shelf
 from core.database.uid_filter import UidFilter
+from core.received import ReceivedInstance
+from core.uids import uid_hash
 
 UIDS = [f"1.2.826.0.1.{number}" for number in range(20_000)]
 OTHERS = [f"2.25.{number}" for number in range(20_000)]

@@ -12,6 +12,7 @@ from dicom_node.contexts import (
     transfer_syntaxes,
 )
 from dicom_node.guards.admission import Admission, AssociationRequest
+from dicom_node.shared_state import Places, SharedLock
 
 
 class Place:
@@ -39,7 +40,10 @@ def request(
 def admission(
     *, enough: Callable[[], bool] = lambda: True, **settings: object
 ) -> Admission:
-    return Admission(NodeSettings(**settings), enough)  # type: ignore[arg-type]
+    node = NodeSettings(**settings)  # type: ignore[arg-type]
+    return Admission(
+        node, enough, lock=SharedLock(), places=Places(node.maximum_associations)
+    )
 
 
 @pytest.mark.parametrize(

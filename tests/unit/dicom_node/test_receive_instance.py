@@ -20,21 +20,27 @@ from core.errors import (
 from dicom_node.receive import FreeSpace, Receiver
 from dicom_node.statuses import StorageOutcome, answer_for
 from tests.data_sets import INSTANCE, JPEG, Sample
-from tests.receiving import Receiving, eventually, receiving, settings_for
+from tests.receiving import Order, Receiving, eventually, receiving, settings_for
 
 MARKER = "MARKER^PATIENT"
 
 
+@pytest.fixture(params=["log", "file"])
+def order(request: pytest.FixtureRequest) -> Order:
+    """How instances become durable: every promise holds for both."""
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Receiving]:
-    with receiving(settings_for(tmp_path)) as parts:
+def node(tmp_path: Path, order: Order) -> Iterator[Receiving]:
+    with receiving(settings_for(tmp_path, order=order)) as parts:
         yield parts
 
 
 @pytest.fixture
-def silent_node(tmp_path: Path) -> Iterator[Receiving]:
+def silent_node(tmp_path: Path, order: Order) -> Iterator[Receiving]:
     """A node whose index writer does not run."""
-    with receiving(settings_for(tmp_path), writing=False) as parts:
+    with receiving(settings_for(tmp_path, order=order), writing=False) as parts:
         yield parts
 
 
@@ -54,7 +60,7 @@ def test_what_is_indexed_leaves_the_inbox_and_is_told(node: Receiving) -> None:
     node.receive(Sample())
 
     assert eventually(lambda: node.indexed == ["1.2.3.4"])
-    assert node.inbox_files() == []
+    assert eventually(node.nothing_waits)
 
 
 def test_the_same_instance_twice_is_a_success_and_nothing_new(
@@ -66,7 +72,7 @@ def test_the_same_instance_twice_is_a_success_and_nothing_new(
 
     assert answer.status == 0x0000
     assert answer.outcome is StorageOutcome.DUPLICATE
-    assert len(silent_node.inbox_files()) == 1
+    assert len(silent_node.kept()) == 1
 
 
 def test_an_indexed_instance_is_a_duplicate_too(node: Receiving) -> None:
@@ -144,7 +150,8 @@ def test_what_cannot_be_filed_is_refused_and_leaves_nothing(
 
     assert answer.status == status
     assert 0 < len(answer.error_comment) <= 64
-    assert silent_node.inbox_files() == []
+    assert silent_node.kept() == []
+    assert silent_node.nothing_waits()
 
 
 def test_a_missing_patient_id_is_no_reason_to_refuse(silent_node: Receiving) -> None:
@@ -175,7 +182,17 @@ def test_each_error_has_its_status(error: Exception, status: int) -> None:
     assert answer_for(error).status == status
 
 
-@pytest.mark.parametrize("call", ["fdatasync", "rename", "fsync", "write"])
+@pytest.mark.parametrize(
+    ("order", "call"),
+    [
+        ("log", "pwrite"),
+        ("log", "fdatasync"),
+        ("file", "write"),
+        ("file", "fdatasync"),
+        ("file", "rename"),
+        ("file", "fsync"),
+    ],
+)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EFBIG])
 def test_a_disk_that_fails_is_answered_a700_and_leaves_nothing(
     silent_node: Receiving, monkeypatch: pytest.MonkeyPatch, call: str, number: int
@@ -192,7 +209,8 @@ def test_a_disk_that_fails_is_answered_a700_and_leaves_nothing(
         answer = sink.commit()
 
     assert answer.status == 0xA700
-    assert silent_node.inbox_files() == []
+    assert silent_node.kept() == []
+    assert silent_node.nothing_waits()
 
 
 def test_a_failed_sync_is_never_repeated_on_the_same_descriptor(
@@ -243,7 +261,8 @@ def test_an_abandoned_instance_leaves_nothing(silent_node: Receiving) -> None:
 
     sink.abandon()
 
-    assert silent_node.inbox_files() == []
+    assert silent_node.kept() == []
+    assert silent_node.nothing_waits()
 
 
 def test_below_the_low_water_mark_nothing_is_taken(silent_node: Receiving) -> None:
@@ -253,7 +272,6 @@ def test_below_the_low_water_mark_nothing_is_taken(silent_node: Receiving) -> No
         known=part.known,
         free_space=FreeSpace(silent_node.settings.data_dir, 1 << 62),
         on_kept=part.on_kept,
-        on_conflict=part.on_conflict,
     )
 
     answer = full.begin(Sample().meta).commit()
@@ -261,8 +279,15 @@ def test_below_the_low_water_mark_nothing_is_taken(silent_node: Receiving) -> No
     assert answer.status == 0xA700
 
 
-def test_success_is_said_after_file_sync_rename_and_folder_sync(
-    silent_node: Receiving, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("order", "last_calls"),
+    [
+        ("log", ["pwrite", "fdatasync", "answer"]),
+        ("file", ["fdatasync", "rename", "fsync", "answer"]),
+    ],
+)
+def test_success_is_said_after_everything_is_synced(
+    silent_node: Receiving, monkeypatch: pytest.MonkeyPatch, last_calls: list[str]
 ) -> None:
     calls: list[str] = []
 
@@ -274,15 +299,15 @@ def test_success_is_said_after_file_sync_rename_and_folder_sync(
 
         return call
 
-    for name in ("write", "fdatasync", "fsync"):
+    monkeypatch.setattr(silent_node.receiver, "on_kept", lambda: None)
+    for name in ("write", "pwrite", "fdatasync", "fsync"):
         monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
     monkeypatch.setattr(Path, "rename", recorded("rename", Path.rename))
 
     silent_node.receive(Sample())
     calls.append("answer")
 
-    assert calls[-4:] == ["fdatasync", "rename", "fsync", "answer"]
-    assert "write" not in calls[-4:]
+    assert calls[-len(last_calls) :] == last_calls
 
 
 def test_four_senders_of_one_instance_at_once_make_one_row(node: Receiving) -> None:
@@ -298,5 +323,5 @@ def test_four_senders_of_one_instance_at_once_make_one_row(node: Receiving) -> N
         thread.join()
 
     assert answers == [0, 0, 0, 0]
-    assert eventually(lambda: len(node.rows()) == 1 and not node.inbox_files())
+    assert eventually(lambda: len(node.rows()) == 1 and node.nothing_waits())
     assert len(list(node.store.objects())) == 1
