@@ -468,7 +468,9 @@ def _tell(
                     f"last {_BLOCK}": getattr(last.cost, figure),
                     "control study then": getattr(first.control, figure),
                     "control study at the end": getattr(last.control, figure),
-                    "last / first": last.relative(figure) / first.relative(figure),
+                    "last / first": _ratio(last.cost, first.cost, figure),
+                    "the same in control studies": last.relative(figure)
+                    / first.relative(figure),
                 }
             )
     report.table(f"{count} queued studies", rows)
@@ -496,6 +498,10 @@ def _tell(
                 for way in passages
             ],
         )  # fmt: skip
+
+
+def _ratio(one: Cost, other: Cost, figure: str) -> float:
+    return float(getattr(one, figure) / getattr(other, figure))
 
 
 if __name__ == "__main__":
