@@ -190,8 +190,10 @@ def study_lines(
     """
     found: list[StudyLine] = []
     before: tuple[float, int] | None = None
+    # Where a study stands is told by looking at it, so that many may be looked at.
+    size = min(limit, _STUDIES_AT_ONCE) if standing is None else _STUDIES_AT_ONCE
     while len(found) < limit:
-        page = _page_of_studies(connection, modality, before)
+        page = _page_of_studies(connection, modality, before, size)
         if not page:
             break
         before = (page[-1].last_instance_at, page[-1].id)
@@ -201,7 +203,10 @@ def study_lines(
 
 
 def _page_of_studies(
-    connection: Connection, modality: str | None, before: tuple[float, int] | None
+    connection: Connection,
+    modality: str | None,
+    before: tuple[float, int] | None,
+    size: int,
 ) -> Sequence[Row[tuple[object, ...]]]:
     query = select(study).order_by(study.c.last_instance_at.desc(), study.c.id.desc())
     if modality is not None:
@@ -218,7 +223,7 @@ def _page_of_studies(
                 (study.c.last_instance_at == at) & (study.c.id < identifier),
             )
         )
-    return connection.execute(query.limit(_STUDIES_AT_ONCE)).all()
+    return connection.execute(query.limit(size)).all()
 
 
 def _described(
