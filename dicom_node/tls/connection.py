@@ -162,7 +162,7 @@ class TlsSocket(socket.socket):
             view = view[:nbytes]
         if self._ended:
             return super().recv_into(view, 0, flags)
-        deadline = _deadline(self.gettimeout())
+        deadline: float | None = None
         filled = 0
         while filled < len(view):
             try:
@@ -171,7 +171,10 @@ class TlsSocket(socket.socket):
                 if filled:
                     break
                 self._flush()  # an answer to a key update
-                self._fill(deadline)
+                # The first wait has the socket's own time limit; only a record that
+                # comes in pieces costs a new one.
+                until, deadline = deadline, deadline or _deadline(self.gettimeout())
+                self._fill(until)
                 continue
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 break
