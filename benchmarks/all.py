@@ -26,7 +26,8 @@ class Part:
 
 
 def _receive(*tables: str) -> Part:
-    return Part(f"receive-{tables[0]}", "receive", ("--tables", *tables))
+    options = ("--rounds", "5", "--tables", *tables)
+    return Part(f"receive-{tables[0]}", "receive", options)
 
 
 # What hardly writes comes first: files that are removed keep a disk busy for a while.

@@ -41,8 +41,10 @@ class ServingModels:
 def looking_through_models(settings: Settings) -> Iterator["Future[ServingModels]"]:
     """Look through the model packages in a child process while the block runs.
 
-    Every byte of a package is checked. A node does not keep what that takes (15 MB),
-    and imports the rest of itself meanwhile on another core.
+    Every byte of a package is checked, and before that the index gets the schema of
+    this release. A node does not keep what that takes (15 MB, and 12 MB for Alembic),
+    and imports the rest of itself meanwhile on another core. What goes wrong is raised
+    by the result.
     """
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
     from multiprocessing import get_context  # noqa: PLC0415
@@ -53,6 +55,9 @@ def looking_through_models(settings: Settings) -> Iterator["Future[ServingModels
 
 
 def _serving_models(settings: Settings) -> ServingModels:
+    from core.database.engine import open_database  # noqa: PLC0415
+
+    open_database(settings).close()
     found = catalogue(settings)
     return ServingModels(
         identities(active_bundles(found)),
@@ -85,14 +90,21 @@ def identities(bundles: Sequence["Bundle"]) -> tuple["ModelIdentity", ...]:
 def part_command(name: str, data_dir: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return how to start one part of an installation as a process.
 
+    Parameters
+    ----------
+    name
+        Its command, `node` or `review serve`.
+    data_dir
+        Of the installation.
+
     Returns
     -------
     Its command line and what it needs in its environment.
     """
     # -P: a folder that happens to be the current one must not become a library.
-    arguments = (sys.executable, "-P", "-m", "cli.main", name, "--data-dir")
+    arguments = (sys.executable, "-P", "-m", "cli.main", *name.split())
     environment = {DATA_DIRECTORY_VARIABLE: str(data_dir), "PYTHONUNBUFFERED": "1"}
-    return (*arguments, str(data_dir)), environment
+    return (*arguments, "--data-dir", str(data_dir)), environment
 
 
 def render_command() -> tuple[str, ...]:

@@ -6,12 +6,13 @@ broker that is gone, frozen or emptied costs the time of one look.
 """
 
 import time
-from typing import Any
-
-from redis import Redis
-from redis.exceptions import RedisError
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 __all__ = ["Doorbell"]
 
@@ -32,18 +33,30 @@ class Doorbell:
     """
 
     def __init__(self, settings: Settings, client: "Redis | None" = None) -> None:
-        self._client = client or Redis.from_url(
-            settings.broker_url.replace("redis+socket://", "unix://", 1),
+        self._url = settings.broker_url.replace("redis+socket://", "unix://", 1)
+        self._given = client
+        self._subscription: Any = None
+        self._silent_until = 0.0
+
+    @cached_property
+    def _client(self) -> "Redis":
+        if self._given is not None:
+            return self._given
+        # Not before it is needed: a node takes associations first.
+        from redis import Redis  # noqa: PLC0415
+
+        return Redis.from_url(
+            self._url,
             socket_connect_timeout=_CONNECT_WITHIN_S,
             socket_timeout=_CONNECT_WITHIN_S,
         )
-        self._subscription: Any = None
-        self._silent_until = 0.0
 
     def ring(self) -> bool:
         """Wake whoever listens; False if the broker does not answer now."""
         if time.monotonic() < self._silent_until:
             return False
+        from redis.exceptions import RedisError  # noqa: PLC0415
+
         try:
             self._client.publish(_CHANNEL, b"")
         except (RedisError, OSError):
@@ -60,6 +73,8 @@ class Doorbell:
         True if it rang, or may have rung unheard before this call listened; False if it
         did not; None if the broker does not answer.
         """
+        from redis.exceptions import RedisError  # noqa: PLC0415
+
         try:
             if self._subscription is None:
                 # Its stubs say nothing of this one's types.
@@ -83,4 +98,5 @@ class Doorbell:
     def close(self) -> None:
         """Let go of the connection."""
         self._subscription = None
-        self._client.close()
+        if "_client" in self.__dict__:
+            self._client.close()

@@ -4,13 +4,15 @@ The message is `{"job_id": 17}` and nothing else. It wakes a worker up; what is 
 done stands in the database. So the queue may lose, repeat or reorder messages at will.
 """
 
-from celery import Celery
-from kombu.exceptions import OperationalError
+from typing import TYPE_CHECKING
 
 from core.errors import BrokerUnavailable
 from core.settings import Priority, Settings
 
-__all__ = ["QUEUE_NAME", "READ_TASK", "announce_job", "make_celery"]
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["QUEUE_NAME", "READ_TASK", "announce_job", "concurrency", "make_celery"]
 
 QUEUE_NAME = "secondread"
 READ_TASK = "secondread.read"
@@ -18,12 +20,15 @@ READ_TASK = "secondread.read"
 _PRIORITY_STEPS = [priority.rank for priority in Priority]
 
 
-def make_celery(settings: Settings) -> Celery:
+def make_celery(settings: Settings) -> "Celery":
     """Build the Celery application.
 
     Each line below removes a failure that was measured; docs/decisions/queue.md tells
     which.
     """
+    # A node receives before it announces, and need not wait for this import.
+    from celery import Celery  # noqa: PLC0415
+
     app = Celery("secondread", broker=settings.broker_url)
     app.conf.update(
         accept_content=["json"],
@@ -36,7 +41,7 @@ def make_celery(settings: Settings) -> Celery:
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1},
         worker_prefetch_multiplier=1,
         worker_pool="threads",
-        worker_concurrency=settings.worker.concurrency,
+        worker_concurrency=concurrency(settings),
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
@@ -54,7 +59,12 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def announce_job(app: Celery, job_id: int, priority: Priority) -> None:
+def concurrency(settings: Settings) -> int:
+    """Return how many jobs one worker has in hand at a time."""
+    return settings.worker.concurrency * settings.worker.jobs_per_process
+
+
+def announce_job(app: "Celery", job_id: int, priority: Priority) -> None:
     """Ring the doorbell for a job.
 
     Raises
@@ -62,6 +72,8 @@ def announce_job(app: Celery, job_id: int, priority: Priority) -> None:
     BrokerUnavailable
         If the broker does not take the message within its time limits.
     """
+    from kombu.exceptions import OperationalError  # noqa: PLC0415
+
     try:
         app.send_task(READ_TASK, kwargs={"job_id": job_id}, priority=priority.rank)
     except (OperationalError, OSError, TimeoutError) as error:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 
 from core.database import deliveries
 from core.database.checkpoint import Checkpoints
@@ -119,13 +120,13 @@ def _run(
 ) -> None:
     crash = _Crash()
     store = InstanceStore(settings.data_dir, settings.store.durable_writes)
-    app = make_celery(settings)
+    celery = cache(partial(make_celery, settings))
     threads = _Threads(
         settings,
         database,
         store,
         active_models,
-        announce=lambda job_id, priority: announce_job(app, job_id, priority),
+        announce=lambda job_id, priority: announce_job(celery(), job_id, priority),
         on_crash=crash.note,
     )
     entity = ApplicationEntity(settings, held, database, store, threads.note_arrival)

@@ -18,6 +18,7 @@ import psutil
 __all__ = [
     "PROMPT",
     "SHIPPED",
+    "TICK_S",
     "Running",
     "Usage",
     "free_port",
@@ -40,7 +41,8 @@ Without it a DCMTK sender waits 45 ms an instance for delayed acknowledgements, 
 nothing else is measured.
 """
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+"""Processor time is known to this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def _cpu_seconds(process_id: int) -> float:
     with suppress(FileNotFoundError, ProcessLookupError):
         line = Path(f"/proc/{process_id}/stat").read_text()
         fields = line.rpartition(")")[2].split()
-        return sum(int(field) for field in fields[11:15]) / _TICKS
+        return sum(int(field) for field in fields[11:15]) * TICK_S
     return 0.0
 
 

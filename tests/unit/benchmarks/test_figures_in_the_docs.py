@@ -103,3 +103,24 @@ def test_one_command_measures_every_bar() -> None:
     measured = {part.benchmark for part in everything.PARTS}
 
     assert {bar.benchmark for bar in BARS.values()} <= measured
+
+
+def test_what_was_measured_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "memory.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["all", str(tmp_path), "--only", "memory"])
+    started = []
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: started.append(1))
+
+    status = everything.main()
+
+    assert status == 0
+    assert not started
+    assert "memory.json is there" in capsys.readouterr().out
+
+
+def test_a_bar_counts_only_from_the_command_that_measures_it() -> None:
+    other = figures(log_mr=0.8) | {"benchmark": "turnaround"}
+
+    assert row_of(page_with(EMPTY, [other]), "log-mr")[3] == "–"

@@ -13,7 +13,8 @@ from core import errors
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = (
     *("tensorflow", "keras", "highdicom", "pynetdicom", "celery", "kombu", "cv2"),
-    *("alembic", "numpy", "pydicom", "httpx", "h5py", "structlog"),
+    *("alembic", "numpy", "pydicom", "httpx", "h5py", "structlog", "redis"),
+    "sqlalchemy.dialects.postgresql",
 )
 # typer itself asks pydantic to check arguments, but `--help` alone has none.
 FOR_ARGUMENTS = ("pydantic", "importlib.metadata", "email.message")
@@ -67,7 +68,9 @@ def test_every_command_can_be_pointed_at_an_installation(name):
     assert "--data-dir" in option_names(name)
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - {"up", "node", "worker"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(ALL) - {"up", "node", "worker", "review serve"})
+)
 def test_every_command_that_prints_data_prints_it_as_json(name):
     assert "--json" in option_names(name)
 
@@ -126,6 +129,28 @@ def test_studies_of_a_filled_index_imports_nothing_heavy(index, data_dir):
 
     assert "1.2.1" in result.stdout
     assert result.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_node_takes_associations_before_queue_and_models_are_imported():
+    unwanted = (
+        *("celery", "kombu", "redis", "alembic", "h5py", "tensorflow", "keras"),
+        *("cv2", "imagecodecs", "highdicom", "httpx", "models"),
+        "sqlalchemy.dialects.postgresql",
+    )
+    code = (
+        "import sys, cli.service, cli.installation, dicom_node.node; "
+        f"print([name for name in {unwanted!r} if name in sys.modules])"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
