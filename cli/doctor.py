@@ -46,12 +46,14 @@ def doctor(data_dir: DataDirectory = None, as_json: AsJson = False) -> None:
 
 def _checks(settings: "Settings") -> Iterator["Check"]:
     from cli.health import installation, machine  # noqa: PLC0415
+    from cli.health.dicomweb import check_dicomweb  # noqa: PLC0415
 
     yield from machine.check_versions()
     yield from machine.check_data_directory(settings)
     yield from machine.check_disk(settings)
     yield from machine.check_port(settings)
     yield from machine.check_tls(settings)
+    yield from check_dicomweb(settings)
     yield from installation.check_index(settings)
     yield from installation.check_broker(settings)
     yield from installation.check_models(settings)

@@ -23,6 +23,7 @@ __all__ = [
     "identities",
     "looking_through_models",
     "part_command",
+    "render_command",
 ]
 
 
@@ -89,11 +90,23 @@ def identities(bundles: Sequence["Bundle"]) -> tuple["ModelIdentity", ...]:
 def part_command(name: str, data_dir: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return how to start one part of an installation as a process.
 
+    Parameters
+    ----------
+    name
+        Its command, `node` or `review serve`.
+    data_dir
+        Of the installation.
+
     Returns
     -------
     Its command line and what it needs in its environment.
     """
     # -P: a folder that happens to be the current one must not become a library.
-    arguments = (sys.executable, "-P", "-m", "cli.main", name, "--data-dir")
+    arguments = (sys.executable, "-P", "-m", "cli.main", *name.split())
     environment = {DATA_DIRECTORY_VARIABLE: str(data_dir), "PYTHONUNBUFFERED": "1"}
-    return (*arguments, str(data_dir)), environment
+    return (*arguments, "--data-dir", str(data_dir)), environment
+
+
+def render_command() -> tuple[str, ...]:
+    """Return how to start a process that decodes pixels for DICOMweb."""
+    return (sys.executable, "-P", "-m", "worker.rendering_main")

@@ -44,6 +44,38 @@ Reason = Annotated[
 Comment = Annotated[str, typer.Option("--comment", help="Why, in words.")]
 
 
+@app.command()
+def serve(data_dir: DataDirectory = None) -> None:
+    """Serve the pages for readers and operators; `secondread up` does it as well.
+
+    Prints their address, and as long as there is no account the link that makes the
+    first one.
+
+    Example: `secondread review serve`
+    """
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    from cli import output  # noqa: PLC0415
+    from core.log import configure_logging  # noqa: PLC0415
+    from review.server import ReviewServer  # noqa: PLC0415
+
+    settings = opened_settings(data_dir)
+    configure_logging(settings.log, "review")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: stop.set())
+
+    def tell(address: str, first_link: str | None) -> None:
+        output.messages().print(f"Pages: {address}", markup=False)
+        if first_link:
+            output.messages().print(
+                f"No account yet. Make the first one, once: {first_link}", markup=False
+            )
+
+    ReviewServer(settings).run(stop, tell)
+
+
 @app.command("list")
 def list_results(
     everything: Annotated[

@@ -23,7 +23,7 @@ __all__ = ["node", "supervisor_of", "up", "worker"]
 
 
 def up(data_dir: DataDirectory = None) -> None:
-    """Run everything in the foreground: broker, node and worker.
+    """Run everything in the foreground: broker, node, worker and pages.
 
     What dies is started again; Ctrl-C or SIGTERM stops all of it and leaves no process
     behind.
@@ -36,11 +36,11 @@ def up(data_dir: DataDirectory = None) -> None:
 
     settings = opened_settings(data_dir)
     with only_one(settings.data_dir, "supervisor"):
-        _refuse_taken_port(settings)
+        _refuse_taken_ports(settings)
         _create_index(settings)
         log = MergedLog(settings.log.format)
         configure_logging(settings.log, "up", component_stream(log, "up"))
-        supervisor = supervisor_of(settings, log)
+        supervisor = supervisor_of(settings, log, pages=settings.review.enabled)
         _on_stop_signals(supervisor.ask_to_stop)
         _tell_what_runs(settings)
         status = supervisor.run()
@@ -61,14 +61,23 @@ def node(data_dir: DataDirectory = None) -> None:
     _on_stop_signals(stop.set)
     # Listeners are forked first: they need nothing of what follows.
     with receiving(settings) as held:
-        from cli.installation import looking_through_models  # noqa: PLC0415
+        from cli.installation import (  # noqa: PLC0415
+            looking_through_models,
+            render_command,
+        )
 
         with looking_through_models(settings) as models:
             from dicom_node.node import run_node  # noqa: PLC0415
         serving = models.result()
         for path, reason in serving.refused:
             get_log().error("model_refused", path=path, reason=reason)
-        run_node(settings, lambda: serving.identities, stop=stop, held=held)
+        run_node(
+            settings,
+            lambda: serving.identities,
+            stop=stop,
+            held=held,
+            render_command=render_command(),
+        )
 
 
 def worker(data_dir: DataDirectory = None) -> None:
@@ -84,8 +93,17 @@ def worker(data_dir: DataDirectory = None) -> None:
     raise typer.Exit(run_worker(opened_settings(data_dir)))
 
 
-def supervisor_of(settings: "Settings", log: "MergedLog") -> "Supervisor":
+def supervisor_of(
+    settings: "Settings", log: "MergedLog", *, pages: bool = False
+) -> "Supervisor":
     """Put together the supervisor of an installation; it starts nothing yet.
+
+    Parameters
+    ----------
+    settings, log
+        Of the installation; where its lines go.
+    pages
+        Whether the pages are served as well.
 
     Raises
     ------
@@ -96,9 +114,12 @@ def supervisor_of(settings: "Settings", log: "MergedLog") -> "Supervisor":
     from cli.supervision.part import Command  # noqa: PLC0415
     from cli.supervision.supervisor import Supervisor  # noqa: PLC0415
 
+    parts = {"node": "node", "worker": "worker"}
+    if pages:
+        parts["review"] = "review serve"
     commands = [
-        Command(name, *part_command(name, settings.data_dir))
-        for name in ("node", "worker")
+        Command(name, *part_command(command, settings.data_dir))
+        for name, command in parts.items()
     ]
     return Supervisor(commands, broker=_embedded_broker(settings), line=log.line)
 
@@ -131,25 +152,31 @@ def _create_index(settings: "Settings") -> None:
     open_database(settings).close()
 
 
-def _refuse_taken_port(settings: "Settings") -> None:
-    """Say at once what the node could only say again and again in the log."""
+def _refuse_taken_ports(settings: "Settings") -> None:
+    """Say at once what a part could only say again and again in the log."""
+    for name, port in settings.dicom_ports.items():
+        _refuse_taken(settings, name, settings.bind_address, port)
+    review = settings.review
+    if review.enabled:
+        _refuse_taken(settings, "review.port", review.bind_address, review.port)
+
+
+def _refuse_taken(settings: "Settings", name: str, address: str, port: int) -> None:
     from core.errors import OperatorError  # noqa: PLC0415
 
-    address = settings.bind_address
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for name, port in settings.dicom_ports.items():
-        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                file = settings.data_dir / "secondread.toml"
-                variable = f"SECONDREAD_{name.replace('.', '__').upper()}"
-                raise OperatorError(
-                    f"the node cannot listen on {address} port {port} "
-                    f"({error.strerror}); stop the program that does, or choose "
-                    f"another one: {name} in {file} or {variable}"
-                ) from error
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            file = settings.data_dir / "secondread.toml"
+            variable = f"SECONDREAD_{name.replace('.', '__').upper()}"
+            raise OperatorError(
+                f"{name.partition('.')[0]} cannot listen on {address} port {port} "
+                f"({error.strerror}); stop the program that does, or choose "
+                f"another one: {name} in {file} or {variable}"
+            ) from error
 
 
 def _on_stop_signals(stop: Callable[[], None]) -> None:
@@ -158,6 +185,23 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)
+
+
+def _dicomweb_address(settings: "Settings") -> str:
+    dicomweb = settings.dicomweb
+    if not dicomweb.enabled:
+        return "switched off (dicomweb.enabled)"
+    port = dicomweb.port or "PORT (see the log)"
+    return f"http://{dicomweb.bind_address}:{port}/dicom-web"
+
+
+def _pages_of(settings: "Settings") -> str:
+    review = settings.review
+    if not review.enabled:
+        return "not served: review.enabled is off"
+    if not review.port:
+        return "on any free port (see the log)"
+    return f"http{'s' * review.https}://{review.bind_address}:{review.port}"
 
 
 def _tell_what_runs(settings: "Settings") -> None:
@@ -177,12 +221,14 @@ def _tell_what_runs(settings: "Settings") -> None:
     rows = {
         "DICOM": f"{settings.node.ae_title} on {settings.bind_address} port {port}",
         "Callers": callers,
+        "DICOMweb": _dicomweb_address(settings),
         "Data": str(settings.data_dir),
         "Broker": without_password(settings.broker_url),
         "Models": names or "none: studies are kept, nothing is read",
         "Reports go to": places
         or "nowhere yet: add [[destinations]] to "
         f"{settings.data_dir / 'secondread.toml'}",
+        "Pages": _pages_of(settings),
     }
     console.print("[bold]secondread[/bold]: a second read for every imaging study")
     for label, value in rows.items():

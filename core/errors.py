@@ -14,6 +14,7 @@
     |   +-- StoreFull            no space (or no file size) left for an instance
     |   +-- StoreUnavailable     the store or the database cannot be used now
     |   +-- BrokerUnavailable    the queue's broker does not answer
+    |   +-- InvalidAccount       an account that cannot be made or changed so
     |   +-- DestinationRefused   a peer answered and said no, for good
     |   +-- DestinationUnavailable  a peer did not answer, or said "later"
     +-- ReaderError        whoever assesses a result has to act
@@ -39,6 +40,7 @@ __all__ = [
     "DestinationUnavailable",
     "IllegalTransition",
     "InternalError",
+    "InvalidAccount",
     "InvalidAssessment",
     "InvalidBundle",
     "InvalidInstance",
@@ -105,6 +107,10 @@ class OperatorError(SecondreadError):
 
 class InvalidSettings(OperatorError):
     """A setting is missing, unknown or out of range."""
+
+
+class InvalidAccount(OperatorError):
+    """An account, a password or a link that cannot be made or used so."""
 
 
 class StoreFull(OperatorError):

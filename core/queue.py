@@ -12,7 +12,7 @@ from core.settings import Priority, Settings
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["QUEUE_NAME", "READ_TASK", "announce_job", "make_celery"]
+__all__ = ["QUEUE_NAME", "READ_TASK", "announce_job", "concurrency", "make_celery"]
 
 QUEUE_NAME = "secondread"
 READ_TASK = "secondread.read"
@@ -41,7 +41,7 @@ def make_celery(settings: Settings) -> "Celery":
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1},
         worker_prefetch_multiplier=1,
         worker_pool="threads",
-        worker_concurrency=settings.worker.concurrency,
+        worker_concurrency=concurrency(settings),
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
@@ -57,6 +57,11 @@ def make_celery(settings: Settings) -> "Celery":
         },
     )
     return app
+
+
+def concurrency(settings: Settings) -> int:
+    """Return how many jobs one worker has in hand at a time."""
+    return settings.worker.concurrency * settings.worker.jobs_per_process
 
 
 def announce_job(app: "Celery", job_id: int, priority: Priority) -> None:

@@ -6,6 +6,8 @@ arriving now. Settling, the content set, the jobs and their announcements are on
 transaction: a study is never settled without its jobs, nor the other way round.
 """
 
+import heapq
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -55,6 +57,8 @@ class _Arriving:
     expected: int | None = None
     told: tuple[str, ...] = field(default=())
     """What the timeline already says is missing."""
+    look_at: float = -math.inf
+    """When it is to be judged next."""
 
 
 class Assembler:
@@ -101,6 +105,9 @@ class Assembler:
         self._required = [required_series(source) for source in settings.sources]
         self._lock = threading.Lock()
         self._arriving: dict[str, _Arriving] = {}
+        # (when, Study Instance UID): so that a study costs the same however many others
+        # are arriving. An entry counts if it is the one the study's row names.
+        self._agenda: list[tuple[float, str]] = []
 
     def note_arrival(self, study_instance_uid: str) -> None:
         """Start a study's quiet time again; called once an instance is in the index."""
@@ -108,10 +115,20 @@ class Assembler:
         with self._lock:
             known = self._arriving.get(study_instance_uid)
             if known is None:
-                self._arriving[study_instance_uid] = _Arriving(now, now)
-            else:
-                known.last_at = now
-                known.arrivals += 1
+                known = self._arriving[study_instance_uid] = _Arriving(now, now)
+                self._look_at(study_instance_uid, known, now)
+                return
+            known.last_at = now
+            known.arrivals += 1
+            if known.policy is not None:
+                at = now if _counts(known.policy) else now + known.policy.quiet_time_s
+                if at < known.look_at:
+                    self._look_at(study_instance_uid, known, at)
+
+    def _look_at(self, uid: str, arriving: _Arriving, at: float) -> None:
+        """Put a study on the agenda; the lock is held."""
+        arriving.look_at = at
+        heapq.heappush(self._agenda, (at, uid))
 
     def resume(self) -> int:
         """Take up every study that is being received and not watched here.
@@ -127,12 +144,14 @@ class Assembler:
             rows = studies.studies_in_state(connection, StudyState.RECEIVING)
         now = self._clock()
         with self._lock:
-            new = [
-                row.study_instance_uid
-                for row in rows
-                if row.study_instance_uid not in self._arriving
-            ]
-            self._arriving |= {uid: _Arriving(now, now) for uid in new}
+            new = [row for row in rows if row.study_instance_uid not in self._arriving]
+            for row in new:
+                policy = policy_for(self._settings, row.calling_ae_title)
+                arriving = _Arriving(now, now, policy=policy)
+                self._arriving[row.study_instance_uid] = arriving
+                self._look_at(
+                    row.study_instance_uid, arriving, _next_look(arriving, now)
+                )
         return len(new)
 
     def tick(self) -> float:
@@ -142,25 +161,49 @@ class Assembler:
         -------
         Seconds until there may be something to do again.
         """
-        with self._lock:
-            uids = list(self._arriving)
-        pauses = [self._consider(uid) for uid in uids]
-        return max(SHORTEST_PAUSE_S, min(pauses, default=LONGEST_PAUSE_S))
+        now = self._clock()
+        due = self._take_due(now)
+        try:
+            for uid in due:
+                self._consider(uid)
+        finally:
+            with self._lock:
+                self._put_back(due, now)
+                next_at = self._agenda[0][0] if self._agenda else math.inf
+        return min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, next_at - now))
 
-    def _consider(self, uid: str) -> float:
-        """Judge one study, settle it if it is complete; return seconds to wait."""
+    def _take_due(self, now: float) -> list[str]:
+        """Take from the agenda what is to be judged now."""
+        due = []
+        with self._lock:
+            while self._agenda and self._agenda[0][0] <= now:
+                at, uid = heapq.heappop(self._agenda)
+                arriving = self._arriving.get(uid)
+                if arriving is not None and arriving.look_at == at:
+                    due.append(uid)
+        return due
+
+    def _put_back(self, uids: Sequence[str], now: float) -> None:
+        """Put what is still arriving on the agenda again; the lock is held."""
+        for uid in uids:
+            arriving = self._arriving.get(uid)
+            if arriving is not None:
+                self._look_at(uid, arriving, _next_look(arriving, now))
+
+    def _consider(self, uid: str) -> None:
+        """Judge one study, and settle it if it is complete."""
         with self._lock:
             arriving = self._arriving[uid]
             last_at, arrivals = arriving.last_at, arriving.arrivals
         now = self._clock()
         policy = arriving.policy
         if policy is not None and not self._worth_a_look(arriving, policy, now):
-            return self._pause(arriving, policy, now)
+            return
         with self._database.read() as connection:
             row = studies.study_by_uid(connection, uid)
         if row is None or row.state is not StudyState.RECEIVING:
             self._forget(uid, arrivals)
-            return LONGEST_PAUSE_S
+            return
         if policy is None:
             policy = policy_for(self._settings, row.calling_ae_title)
             arriving.policy = policy
@@ -177,26 +220,17 @@ class Assembler:
         )
         if reason is not None and self._settle(row, reason):
             self._forget(uid, arrivals)
-            return LONGEST_PAUSE_S
-        if now - last_at >= policy.quiet_time_s:
+        elif now - last_at >= policy.quiet_time_s:
             self._tell_what_is_missing(row, arriving, policy)
-        return self._pause(arriving, policy, now)
 
     def _worth_a_look(self, arriving: _Arriving, policy: Policy, now: float) -> bool:
-        counting = policy.source and policy.source.expected_count_attribute
-        if arriving.judged != arriving.arrivals and counting:
+        if arriving.judged != arriving.arrivals and _counts(policy):
             return True
         if now - arriving.first_at >= policy.hard_cap_s:
             return True
         quiet = now - arriving.last_at >= policy.quiet_time_s
         # Once silence was not enough, only a new instance can change the judgement.
         return quiet and not (arriving.told and arriving.judged == arriving.arrivals)
-
-    def _pause(self, arriving: _Arriving, policy: Policy, now: float) -> float:
-        until = [arriving.first_at + policy.hard_cap_s]
-        if not arriving.told:
-            until.append(arriving.last_at + policy.quiet_time_s)
-        return min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, min(until) - now))
 
     def _forget(self, uid: str, arrivals: int) -> None:
         with self._lock:
@@ -302,6 +336,23 @@ class Assembler:
                     error=type(error.__cause__).__name__,
                 )
         return headers
+
+
+def _counts(policy: Policy) -> bool:
+    """Tell whether each new instance of a source may be the last one expected."""
+    return bool(policy.source and policy.source.expected_count_attribute)
+
+
+def _next_look(arriving: _Arriving, now: float) -> float:
+    """Return when a study that has just been judged is to be judged again."""
+    policy = arriving.policy
+    unjudged = arriving.judged != arriving.arrivals
+    if policy is None or (unjudged and _counts(policy)):
+        return now
+    hard_cap = arriving.first_at + policy.hard_cap_s
+    if arriving.told and not unjudged:
+        return hard_cap
+    return min(hard_cap, arriving.last_at + policy.quiet_time_s)
 
 
 def _settle_with_jobs(

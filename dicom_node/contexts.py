@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (
 )
 
 __all__ = [
+    "QUERY_RETRIEVE_CLASSES",
     "VERIFICATION",
     "storage_sop_classes",
     "supported_contexts",
@@ -28,6 +29,15 @@ __all__ = [
 ]
 
 VERIFICATION = "1.2.840.10008.1.1"
+# PS3.4 C.6: Patient Root and Study Root, each FIND, MOVE and GET.
+QUERY_RETRIEVE_CLASSES = (
+    "1.2.840.10008.5.1.4.1.2.1.1",
+    "1.2.840.10008.5.1.4.1.2.1.2",
+    "1.2.840.10008.5.1.4.1.2.1.3",
+    "1.2.840.10008.5.1.4.1.2.2.1",
+    "1.2.840.10008.5.1.4.1.2.2.2",
+    "1.2.840.10008.5.1.4.1.2.2.3",
+)
 
 # The acceptor takes the first of its own list that the peer proposes. Explicit VR is
 # first: it says what its elements are. Uncompressed before compressed: who offers both
@@ -104,7 +114,10 @@ class _SharedContexts(list[PresentationContext]):
 
 
 def supported_contexts(private_sop_classes: Iterable[str]) -> list[PresentationContext]:
-    """Build what an acceptor supports: Verification and every storage class.
+    """Build what an acceptor supports: verification, storage, query and retrieve.
+
+    In storage contexts either role may be taken: a peer that asks for a C-GET wants to
+    be the SCP of what it gets (PS3.4 C.4.3).
 
     Parameters
     ----------
@@ -120,6 +133,12 @@ def supported_contexts(private_sop_classes: Iterable[str]) -> list[PresentationC
     return _SharedContexts(
         [
             build_context(VERIFICATION, syntaxes[:3]),
-            *(build_context(uid, syntaxes) for uid in classes),
+            *(build_context(uid, syntaxes[:3]) for uid in QUERY_RETRIEVE_CLASSES),
+            *(_in_either_role(build_context(uid, syntaxes)) for uid in classes),
         ]
     )
+
+
+def _in_either_role(context: PresentationContext) -> PresentationContext:
+    context.scu_role = context.scp_role = True
+    return context

@@ -21,6 +21,7 @@ from dicom_node.guards import (
 )
 from dicom_node.guards.admission import AssociationRequest
 from dicom_node.ports import Listening
+from dicom_node.query_retrieve.on_demand import QueriesOnDemand
 from dicom_node.reception import Reception
 from dicom_node.tls import ServerTls
 
@@ -62,6 +63,8 @@ class Listener:
             places=reception.places,
             owner=owner,
         )
+        # The first query opens the index, in the process that gets it.
+        self._queries = QueriesOnDemand(self._settings)
         self._takeover = Takeover(
             self._settings.node,
             self.receiver,
@@ -69,6 +72,7 @@ class Listener:
                 id(one), answer, size
             ),
             on_ended=lambda one, outcome: self.log.ended(id(one), outcome),
+            queries=self._queries,
         )
         tls = self._settings.tls
         self._tls = None if tls.port is None else ServerTls(tls)
@@ -128,6 +132,7 @@ class Listener:
             server.shutdown()
             for association in server.active_associations:
                 association.join(1.0)
+        self._queries.close()
 
     def _entity(self) -> AE:
         node = self._settings.node

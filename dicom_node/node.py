@@ -73,6 +73,7 @@ def run_node(
     stop: threading.Event,
     ready: Callable[[NodeAddress], None] | None = None,
     held: Receiving | None = None,
+    render_command: Sequence[str] = (),
 ) -> None:
     """Run the node until `stop` is set.
 
@@ -89,6 +90,8 @@ def run_node(
     held
         Data directory, port and listeners, if they were taken before; so a listener
         does without what only the node needs.
+    render_command
+        Starts a process that decodes pixels for DICOMweb; empty for none.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def run_node(
         nullcontext(held) if held is not None else receiving(settings) as ours,
         closing(open_database(settings)) as database,
     ):
-        _run(settings, ours, database, active_models, stop, ready)
+        _run(settings, ours, database, active_models, stop, ready, render_command)
 
 
 def _run(
@@ -113,6 +116,7 @@ def _run(
     active_models: Callable[[], Sequence[ModelIdentity]],
     stop: threading.Event,
     ready: Callable[[NodeAddress], None] | None,
+    render_command: Sequence[str],
 ) -> None:
     crash = _Crash()
     store = InstanceStore(settings.data_dir, settings.store.durable_writes)
@@ -129,7 +133,7 @@ def _run(
     with database.write() as connection:
         interrupted = deliveries.interrupted(connection)
     port = entity.start()
-    web = DicomwebServer(settings, database, store, entity.receiver)
+    web = DicomwebServer(settings, database, store, entity.receiver, render_command)
     # After it, because starting may find studies that the index did not know.
     resumed = threads.assembler.resume()
     threads.start()

@@ -155,23 +155,28 @@ class Receiver:
         self.free_space = free_space
         self.on_kept = on_kept
 
-    def begin(self, meta: FileMeta) -> "InstanceSink":
+    def begin(self, meta: FileMeta, *, study_instance_uid: str = "") -> "InstanceSink":
         """Begin an instance.
 
         Parameters
         ----------
         meta
             What the request and its presentation context say, unchecked.
+        study_instance_uid
+            The study that it must be of, where the request names one (STOW-RS).
         """
-        return InstanceSink(self, meta)
+        return InstanceSink(self, meta, study_instance_uid)
 
 
 class InstanceSink:
     """One instance on its way in. `commit` or `abandon` must be the last call."""
 
-    def __init__(self, receiver: Receiver, meta: FileMeta) -> None:
+    def __init__(
+        self, receiver: Receiver, meta: FileMeta, study_instance_uid: str = ""
+    ) -> None:
         self._receiver = receiver
         self._meta = meta
+        self._study_instance_uid = study_instance_uid
         self._part: Part | None = None
         self._error: Exception | None = None
         try:
@@ -221,6 +226,8 @@ class InstanceSink:
             raise RuntimeError("an instance was committed after its end")
         facts = part.walk(self._meta.transfer_syntax_uid)
         _check_identity(self._meta, facts)
+        if self._study_instance_uid not in ("", facts.study_instance_uid):
+            raise MismatchedInstance("instance is of another study than was named")
         instance = filed_instance(
             self._meta,
             facts,

@@ -273,6 +273,7 @@ def _bundle(path: Path, manifest: Manifest, bundle_sha256: str) -> Bundle:
             value_range=given.value_range,
             aspect=given.aspect,
             normalisation=given.normalisation,
+            images=given.images,
         ),
         outputs=_outputs(manifest),
         runtime=RuntimeHints(**manifest.runtime.model_dump()),

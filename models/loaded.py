@@ -4,13 +4,14 @@ Which runtime calculates is no matter here: `models.runtime` chooses one.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import InternalError, InvalidBundle, ModelOutputInvalid
+from models.batching import MicroBatcher
 from models.bundle import Bundle
 from models.preparation import prepare
 from models.runtimes.seam import FloatArray, Runtime
@@ -59,6 +60,7 @@ class LoadedModel:
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.bundle = bundle
         self.runtime = runtime
+        self._batcher = MicroBatcher(self._ask, runtime.largest_batch)
         self.seconds_to_load = 0.0
         """From reading the file to the last golden case."""
         self.bytes = 0
@@ -99,7 +101,8 @@ class LoadedModel:
                 f"A batch for {self.bundle.name} is (n, {expected}) float32, not "
                 f"{batch.shape} {batch.dtype}."
             )
-        answers, features = self._ask(batch)
+        answers, *more = self._batcher(batch)
+        features = more[0] if more else None
         if answers.shape != (len(batch), len(self.bundle.outputs)):
             raise ModelOutputInvalid(
                 f"{self.bundle.name} {self.bundle.version} answered in shape "
@@ -134,30 +137,37 @@ class LoadedModel:
             )
         return distances
 
-    def _ask(self, batch: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    def put_together(self, wait_s: float, expected: Callable[[], int]) -> None:
+        """Let images of several askers run together; see `MicroBatcher`.
+
+        Parameters
+        ----------
+        wait_s
+            Longest wait for others.
+        expected
+            How many askers there may be now, whoever asks included.
+        """
+        self._batcher = MicroBatcher(
+            self._ask, self.runtime.largest_batch, wait_s=wait_s, expected=expected
+        )
+
+    def _ask(self, batch: FloatArray) -> list[FloatArray]:
+        """Run the network in the shapes that it is compiled for."""
         if len(batch) == 1:
-            return self._parts(self.runtime.run(batch))
+            return self._parts(batch)
         size = self.runtime.largest_batch
-        parts: list[tuple[FloatArray, FloatArray | None]] = []
+        parts: list[list[FloatArray]] = []
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             # Filled up, so that the runtime never meets another shape.
             filled = np.zeros((size, *batch.shape[1:]), np.float32)
             filled[: len(part)] = part
-            logits, features = self._parts(self.runtime.run(filled))
-            kept = None if features is None else features[: len(part)]
-            parts.append((logits[: len(part)], kept))
-        together = [one for _, one in parts if one is not None]
-        return (
-            np.concatenate([one for one, _ in parts]),
-            np.concatenate(together) if together else None,
-        )
+            parts.append([array[: len(part)] for array in self._parts(filled)])
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
-    def _parts(self, result: Any) -> tuple[FloatArray, FloatArray | None]:
-        arrays = [np.asarray(one, np.float32) for one in result]
-        if self._guard is None:
-            return arrays[0], None
-        return arrays[0], arrays[1]
+    def _parts(self, batch: FloatArray) -> list[FloatArray]:
+        arrays = [np.asarray(one, np.float32) for one in self.runtime.run(batch)]
+        return arrays[:1] if self._guard is None else arrays
 
     def prove(self, tolerance: float) -> None:
         """Hold the network against the golden cases, and so warm it up.

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from core.uids import is_valid_uid
-from models.specification import Activation, AgePolicy, Aspect, Normalisation
+from models.specification import Activation, AgePolicy, Aspect, Images, Normalisation
 
 __all__ = ["FORMAT", "Manifest"]
 
@@ -80,6 +80,7 @@ class _Input(_Table):
     resize: Literal["area"] = "area"
     aspect: Aspect
     normalisation: Normalisation
+    images: Images = Images.BEST
 
     @model_validator(mode="after")
     def _rising(self) -> "_Input":

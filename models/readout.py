@@ -1,6 +1,7 @@
 """From logits to coded findings: calibrated probability, threshold, presence."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from models.bundle import Bundle
 from models.calibration import calibrated
 from models.specification import Activation, OutputSpecification
 
-__all__ = ["findings", "presence", "probabilities"]
+__all__ = ["findings", "presence", "probabilities", "series_findings"]
 
 
 def findings(
@@ -58,6 +59,27 @@ def findings(
             )
         )
     return tuple(answers)
+
+
+def series_findings(
+    bundle: Bundle, logits: npt.NDArray[np.float32], images: Sequence[ImageReference]
+) -> tuple[Finding, ...]:
+    """Turn answers on the images of a series into findings that name one image each.
+
+    As `findings`, but each finding rests on the image with the highest probability:
+    a reader wants to see that slice, not all of them.
+
+    Parameters
+    ----------
+    bundle, logits, images
+        As for `findings`; the same errors.
+    """
+    together = findings(bundle, logits, images)
+    chosen = []
+    for column, output in enumerate(bundle.outputs):
+        row = int(probabilities(logits[:, column], output).argmax())
+        chosen.append(replace(together[column], images=(images[row],)))
+    return tuple(chosen)
 
 
 def probabilities(

@@ -19,6 +19,7 @@ from models.bundle import Bundle
 from models.frozen.graph import FrozenGraph
 from models.loaded import Answer, Considered, LoadedModel
 from models.runtimes.litert import LiteRtRuntime
+from models.runtimes.onnx import OnnxRuntime
 from models.runtimes.seam import Runtime, resident_bytes, usable_cores
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
     "load",
 ]
 
-RuntimeWish = Literal["automatic", "tensorflow", "litert"]
+RuntimeWish = Literal["automatic", "tensorflow", "litert", "onnx"]
 
 PARITY = 1e-4
 """Largest difference of a golden logit from a light runtime (TensorFlow: the bundle's
@@ -40,7 +41,7 @@ _TENSORFLOW = "tensorflow"
 _GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/kfd"))
 
 LIGHT_RUNTIMES: Mapping[str, Callable[[FrozenGraph, int], Runtime]] = MappingProxyType(
-    {"litert": LiteRtRuntime}
+    {"litert": LiteRtRuntime, "onnx": OnnxRuntime}
 )
 """Those that run a frozen graph; each is an extra of its name."""
 

@@ -13,6 +13,7 @@ __all__ = [
     "AgePolicy",
     "AppliesTo",
     "Aspect",
+    "Images",
     "InputSpecification",
     "Normalisation",
     "OutputSpecification",
@@ -37,6 +38,15 @@ class Normalisation(StrEnum):
     """Only the value range is applied."""
     IMAGE = "image"
     """Mean 0 and standard deviation 1 over the one image's own pixels."""
+
+
+class Images(StrEnum):
+    """How many images of a study a network is asked about."""
+
+    BEST = "best"
+    """One: the best of those that the model may read."""
+    EVERY = "every"
+    """Each image and frame of the series that the best one is of, each by itself."""
 
 
 class Activation(StrEnum):
@@ -64,6 +74,7 @@ class InputSpecification:
     """What black and white become before the normalisation."""
     aspect: Aspect = Aspect.STRETCH
     normalisation: Normalisation = Normalisation.NONE
+    images: Images = Images.BEST
 
     def describe(self) -> str:
         """Say the preparation in one line, fit for a report."""
@@ -127,6 +138,6 @@ class RuntimeHints:
     """What one reading may cost."""
 
     time_limit_s: float
-    """Longest reading to expect; the worker's own limit is what ends one."""
+    """Longest reading; the worker's own limit counts if it is less."""
     memory_mib: int
-    """Resident memory the loaded model is expected to need."""
+    """Largest growth of the process by loading the network, and by one run of it."""

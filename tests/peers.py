@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -321,15 +322,24 @@ def _dcmtk(command: list[str]) -> str:
 
 
 class DcmtkArchive:
-    """DCMTK's storescp, writing what it gets to a folder bit by bit."""
+    """DCMTK's storescp, writing what it gets to a folder bit by bit.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        Made at the start.
+    options
+        Further ones, as those for TLS.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.part = Part(
             "storescp",
             [
                 *("storescp", "--bit-preserving", "--accept-all", "-aet", "STORESCP"),
+                *options,
                 *("--output-directory", str(folder), str(self.port)),
             ],
             folder.parent / "storescp.log",
@@ -343,11 +353,16 @@ class DcmtkArchive:
     def __enter__(self) -> "DcmtkArchive":
         self.folder.mkdir(parents=True, exist_ok=True)
         self.part.start()
-        wait_until(lambda: echoscu(self.port, called="STORESCP") == 0, "storescp")
+        wait_until(lambda: _listens(self.port), "storescp")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.part.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # -- Orthanc ---------------------------------------------------------------------------

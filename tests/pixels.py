@@ -1,5 +1,7 @@
 """Images of several frames in every syntax that the phantom can write."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, uid
@@ -8,7 +10,21 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 from worker.phantom import chest_radiograph, to_dicom
 from worker.phantom.encode import ENCODERS
 
-__all__ = ["frames_of"]
+__all__ = ["colour_film", "film", "frames_of"]
+
+
+@cache
+def film(rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """Draw a radiograph, once: it takes longer than most that is done with it."""
+    drawn = chest_radiograph(rows=rows, columns=columns)
+    drawn.setflags(write=False)
+    return drawn
+
+
+def colour_film(rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """Make three different colours of one radiograph, (rows, columns, 3)."""
+    drawn = film(rows, columns)
+    return np.stack([drawn, drawn[::-1], np.roll(drawn, 5, axis=0)], axis=-1)
 
 
 def frames_of(

@@ -6,12 +6,16 @@ reader does with it starts in milliseconds.
 
 import hashlib
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
-from core.database import deliveries, jobs, studies
+from core.assessment import Assessment
+from core.database import deliveries, jobs, reports, studies
 from core.database.engine import Database, open_database
 from core.database.jobs import NewJob
 from core.database.reports import NewReport
@@ -32,6 +36,7 @@ from core.domain import (
 from core.received import ReceivedInstance
 from core.settings import Priority, Settings
 from dicom_node.instance_store import InstanceStore
+from review.decisions import results_of_study
 from worker.phantom import PhantomIdentity, chest_radiograph, to_dicom
 from worker.report.context import (
     COMPREHENSIVE_3D_SR,
@@ -50,6 +55,11 @@ ALGORITHM = AlgorithmIdentity(
     bundle_sha256="b" * 64,
     parameters=("preprocessing=area resize to 224 x 224",),
 )
+
+
+@cache
+def _phantom() -> npt.NDArray[np.float32]:
+    return chest_radiograph(rows=256, columns=256, opacity=True)
 
 
 def image_reference(image: Dataset) -> ImageReference:
@@ -111,9 +121,7 @@ class ReadStudies:
     def image(self, seed: str, **attributes: object) -> Dataset:
         """Make a radiograph of the phantom; `attributes` replace its own."""
         identity = PhantomIdentity(study_seed=seed)
-        image = to_dicom(
-            chest_radiograph(rows=256, columns=256, opacity=True), identity=identity
-        )
+        image = to_dicom(_phantom(), identity=identity)
         for keyword, value in attributes.items():
             setattr(image, keyword, value)
         return image
@@ -256,19 +264,19 @@ class ReadStudies:
         probability: float = 0.91,
         outlined: bool = False,
         at: float = 1000.0,
-        **options: object,
+        delivered: bool = True,
+        hold: bool = False,
+        **attributes: object,
     ) -> str:
         """Do all of it for one radiograph; returns the Study Instance UID."""
-        image = self.image(seed)
+        image = self.image(seed, **attributes)
         uid = self.receive(image, at=at)
         reading = pneumonia(image, probability, outlined=outlined)
-        self.report(self.queue(uid), image, reading, **options)  # type: ignore[arg-type]
+        self.report(self.queue(uid), image, reading, delivered=delivered, hold=hold)
         return uid
 
     def documents(self, study_instance_uid: str) -> list[tuple[str, Path]]:
         """Return kind and path of a study's reports, the oldest first."""
-        from core.database import reports
-
         with self.database.read() as connection:
             row = studies.study_by_uid(connection, study_instance_uid)
             assert row is not None
@@ -279,8 +287,6 @@ class ReadStudies:
 
     def deliveries(self, study_instance_uid: str) -> list[tuple[str, str, float]]:
         """Return document kind, state and due time of each delivery."""
-        from core.database import reports
-
         with self.database.read() as connection:
             row = studies.study_by_uid(connection, study_instance_uid)
             assert row is not None
@@ -292,6 +298,12 @@ class ReadStudies:
                 (kinds[one.report_id], one.state.value, one.due_at)
                 for one in deliveries.deliveries_of_study(connection, row.id)
             ]
+
+    def decision(self, study_instance_uid: str) -> Assessment:
+        """Return the decision that holds on the one result of a study."""
+        (result,) = results_of_study(self.database, study_instance_uid)
+        assert result.standing is not None
+        return result.standing.assessment
 
     def newest_document(self, study_instance_uid: str) -> Dataset:
         """Read the last report of a study."""

@@ -57,7 +57,7 @@ def make_instance(
     dataset.SamplesPerPixel = 1
     dataset.PixelRepresentation = 0
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = (np.arange(24, dtype="<u2") + 100 * number).tobytes()
+    dataset.PixelData = (np.arange(24) + 100 * number).astype("<u2").tobytes()
     for keyword, value in attributes.items():
         if value is None:
             delattr(dataset, keyword)

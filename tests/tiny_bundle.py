@@ -45,6 +45,7 @@ def tiny_answers(
     age_policy: str = "refuse",
     uncertain_band: tuple[float, float] | None = None,
     time_limit_s: float = 30.0,
+    images: str = "best",
 ) -> dict[str, Any]:
     """Return the answers from which the tiny bundle is packed."""
     scope: dict[str, Any] = {
@@ -83,6 +84,7 @@ def tiny_answers(
             "channels": 1,
             "aspect": "stretch",
             "normalisation": "none",
+            "images": images,
         },
         "outputs": [output],
         "runtime": {"time_limit_s": time_limit_s, "memory_mib": 600},

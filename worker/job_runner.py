@@ -27,6 +27,7 @@ from core.domain import (
 from core.doorbell import Doorbell
 from core.errors import SecondreadError
 from core.faults import fault
+from core.lifecycle import JobState
 from core.log import get_log
 from core.report_classes import report_classes, sop_class_uid_for
 from core.settings import Settings
@@ -75,17 +76,26 @@ class JobRunner:
         self._installation_uid = installation_uid(settings.data_dir)
         self._bell = Doorbell(settings)
         self._stop_at: float | None = None
-        self._idle: queue.Queue[ReadingProcess] = queue.Queue()
+        self._make_process = make_process
         self._processes = [
             make_process(settings) for _ in range(settings.worker.concurrency)
         ]
-        for process in self._processes:
-            self._idle.put(process)
+        # One place for each job that may be in a process; until its models are warm a
+        # process has a single one.
+        self._places: queue.Queue[ReadingProcess] = queue.Queue()
+        self._count_of_places = 0
+        self._add_places(1)
+
+    def _add_places(self, each: int) -> None:
+        for _ in range(each):
+            for process in self._processes:
+                self._places.put(process)
+                self._count_of_places += 1
 
     def warm_up(self) -> None:
         """Start every reading process and load the models, before the first study."""
         for _ in self._processes:
-            process = self._idle.get()
+            process = self._places.get()
             try:
                 started = time.monotonic()
                 answer = process.request(
@@ -102,14 +112,15 @@ class JobRunner:
             except AttemptFailed as error:
                 get_log().warning("warm_up_failed", reason=str(error))
             finally:
-                self._idle.put(process)
+                self._places.put(process)
+        self._add_places(self._settings.worker.jobs_per_process - 1)
 
     def stop(self) -> None:
         """Let running jobs end within a grace, then give them back unharmed."""
         self._stop_at = time.monotonic() + _STOP_GRACE_S
-        for _ in self._processes:
+        for _ in range(self._count_of_places):
             try:
-                self._idle.get(timeout=_STOP_GRACE_S + 5).kill()
+                self._places.get(timeout=_STOP_GRACE_S + 5).kill()
             except queue.Empty:
                 break
 
@@ -117,19 +128,20 @@ class JobRunner:
         """Run a job if it still waits; return when it has ended, one way or another."""
         # The process comes first: a claimed job must show heartbeats, and until the
         # models are warm there is nothing that could.
-        process = self._idle_process()
+        process = self._free_process()
         if process is None:
             return  # it stays queued; another worker hears of it by the sweep
         try:
-            self._run_with(process, job_id)
+            with process.job():
+                self._run_with(process, job_id)
         finally:
-            self._idle.put(process)
+            self._places.put(process)
 
-    def _idle_process(self) -> ReadingProcess | None:
+    def _free_process(self) -> ReadingProcess | None:
         """Wait for a reading process; None once this worker is to stop."""
         while self._stop_at is None:
             try:
-                return self._idle.get(timeout=_LOOK_UP_S)
+                return self._places.get(timeout=_LOOK_UP_S)
             except queue.Empty:
                 continue
         return None
@@ -152,13 +164,35 @@ class JobRunner:
         fault("worker.after_claim")
         get_log().info("job_started", job_id=job_id, attempt=held.job.attempts)
         try:
-            self._run_claimed(held, process)
+            try:
+                self._run_claimed(held, process)
+            except AttemptFailed as error:
+                if not error.in_company or self._must_stop():
+                    raise
+                self._run_alone(held, error)
         except LeaseLost:
             get_log().warning("lease_lost", job_id=job_id)
         except AttemptFailed as error:
             self._end_attempt(held, error)
         except SecondreadError as error:
             self._end_attempt(held, AttemptFailed(type(error).__name__, str(error)))
+
+    def _run_alone(self, held: Claim, error: AttemptFailed) -> None:
+        """Go on in a process of the job's own, under the same claim.
+
+        The process died with several jobs in it, so this one may not be to blame, and
+        must not use up its attempts for its neighbour's sake.
+        """
+        get_log().warning("read_again_alone", job_id=held.job_id, reason=error.reason)
+        process = self._make_process(self._settings)
+        try:
+            with self._database.write() as connection:
+                if not jobs.set_child(connection, held, process.start()):
+                    raise LeaseLost("another worker has the job")
+            current = Claim(held.job_id, held.lease_token, self._job(held.job_id))
+            self._run_claimed(current, process)
+        finally:
+            process.kill()
 
     def _run_claimed(self, held: Claim, process: ReadingProcess) -> None:
         ticker = self._ticker(lambda: self._beat(held))
@@ -167,6 +201,8 @@ class JobRunner:
             timings["queued"] = round(held.job.started_at - held.job.created_at, 4)
         if held.job.reading is None:
             reading = self._read(held, process, ticker, timings)
+        elif held.job.state is JobState.INFERRED:
+            reading = reading_from_json(held.job.reading)  # committed under this claim
         else:
             reading = reading_from_json(held.job.reading)
             self._commit_reading(held, held.job.reading, reading, timings)
@@ -201,7 +237,7 @@ class JobRunner:
             study = studies.study_by_id(connection, held.job.study_id)
         if study is None:
             raise AttemptFailed("study gone", "the study was forgotten", final=True)
-        time_limit_s = self._settings.worker.time_limit_s
+        time_limit_s = self._prepare(held, process, ticker, timings)
         order = ReadingOrder(
             study_instance_uid=study.study_instance_uid,
             bundle_sha256=held.job.bundle_sha256,
@@ -211,7 +247,6 @@ class JobRunner:
         answer = process.request(
             "read",
             reading_order.dump_python(order, mode="json"),
-            # A process that has just been started imports TensorFlow first.
             time_limit_s=time_limit_s,
             ticker=ticker,
         )
@@ -219,6 +254,28 @@ class JobRunner:
         reading = reading_from_json(answer["reading"])
         self._commit_reading(held, answer["reading"], reading, timings)
         return reading
+
+    def _prepare(
+        self,
+        held: Claim,
+        process: ReadingProcess,
+        ticker: Ticker,
+        timings: dict[str, float],
+    ) -> float:
+        """Have the process started and the model loaded; return the reading's limit.
+
+        What a fresh process imports and loads is no part of the reading and has a limit
+        of its own.
+        """
+        started = time.monotonic()
+        answer = process.request(
+            "prepare",
+            {"bundle_sha256": held.job.bundle_sha256},
+            time_limit_s=self._settings.worker.start_time_limit_s,
+            ticker=ticker,
+        )
+        timings["start"] = round(time.monotonic() - started, 4)
+        return min(self._settings.worker.time_limit_s, float(answer["time_limit_s"]))
 
     def _commit_reading(
         self, held: Claim, text: str, reading: Reading, timings: dict[str, float]

@@ -2,6 +2,7 @@
 
 import os
 
+from core.queue import concurrency
 from core.settings import DATA_DIRECTORY_VARIABLE, Settings
 
 __all__ = ["run_worker"]
@@ -25,7 +26,7 @@ def run_worker(settings: Settings) -> int:
 
     worker = app.Worker(
         pool="threads",
-        concurrency=settings.worker.concurrency,
+        concurrency=concurrency(settings),
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

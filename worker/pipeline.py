@@ -5,9 +5,11 @@ and the answer goes back as values. So the same lines run in the worker, in test
 an evaluation.
 """
 
+import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
@@ -28,17 +31,20 @@ from core.domain import (
 )
 from core.errors import InvalidBundle, StoreUnavailable, UnsupportedImage
 from core.log import get_log
-from core.settings import Settings, WorkerSettings
+from core.settings import Settings
 from dicom_node.instance_store import InstanceStore
 from models.applicability import notes, refusal
 from models.bundle import Bundle
 from models.catalogue import SHIPPED_BUNDLES, find_bundles
 from models.preparation import prepare
-from models.readout import findings
+from models.readout import findings, series_findings
 from models.resident import ResidentModels
 from models.runtime import LoadedModel, load
-from models.runtimes.seam import usable_cores
+from models.runtimes.seam import FloatArray, Runtime, usable_cores
 from models.scope.guard import image_note, image_refusal
+from models.specification import Images
+from worker.inputs import iter_inputs
+from worker.memory_watch import MemoryWatch
 from worker.orders import (
     PredecessorOrder,
     ReadingOrder,
@@ -49,18 +55,25 @@ from worker.orders import (
 )
 from worker.pixels.display import display_image
 from worker.pixels.limits import PixelLimits
-from worker.pixels.select import NothingSuitable, select_radiograph
+from worker.pixels.select import (
+    NothingSuitable,
+    select_radiograph,
+    select_series,
+)
 from worker.report.context import (
     DeviceIdentity,
     PredecessorReport,
     ReportContext,
 )
+from worker.series_answers import SeriesAnswers
 
 __all__ = ["ReadingRoom", "StageClock", "read_study"]
 
 
 # Images that a report without findings shows at most.
 _SHOWN_IMAGES = 8
+# What TensorFlow itself takes when the first network is loaded, generously.
+_RUNTIME_BYTES = 2 * 2**30
 
 
 @dataclass
@@ -110,6 +123,10 @@ def read_study(
     ModelError
         If the package or its answer cannot be used: no fault of the study.
     """
+    with clock.stage("fetch"):
+        _fetch(instances)
+    if bundle.input.images is Images.EVERY:
+        return _read_every(instances, bundle, models, limits, clock)
     with clock.stage("select"):
         selected = select_radiograph(
             [Path(instance.path) for instance in instances],
@@ -151,6 +168,67 @@ def read_study(
     )
 
 
+def _read_every(
+    instances: tuple[SourceInstance, ...],
+    bundle: Bundle,
+    models: ResidentModels,
+    limits: PixelLimits,
+    clock: StageClock,
+) -> Reading:
+    """Read each image of a series by itself; while some are asked, others decode."""
+    with clock.stage("select"):
+        selected = select_series(
+            [Path(instance.path) for instance in instances],
+            lambda facts: refusal(bundle.applies_to, facts),
+            limits,
+        )
+    if isinstance(selected, NothingSuitable):
+        images = _one_of_each_series(selected.images)
+        return NotAnalysed(
+            bundle.algorithm, images, selected.reason, selected.explanation
+        )
+    first = selected.first
+    answers = SeriesAnswers(bundle, models.get(bundle))
+    try:
+        with closing(iter_inputs(selected.paths, bundle.input, limits)) as inputs:
+            for one in inputs:
+                answers.add(one)
+        answers.finish()
+    except UnsupportedImage as error:
+        reason = NotAnalysedReason(error.reason)
+        return NotAnalysed(bundle.algorithm, (first.reference,), reason, str(error))
+    finally:
+        clock.seconds |= answers.seconds
+    outside = answers.all_outside()
+    if outside is not None:
+        return NotAnalysed(bundle.algorithm, (first.reference,), *outside)
+    return Analysed(
+        algorithm=bundle.algorithm,
+        images=tuple(answers.images),
+        findings=series_findings(bundle, answers.logits(), answers.images),
+        notes=(
+            *notes(bundle.applies_to, first.facts),
+            *first.notes,
+            *answers.notes(),
+        ),
+    )
+
+
+def _fetch(instances: tuple[SourceInstance, ...]) -> None:
+    """Ask the kernel for all files at once: the next is read while one is decoded."""
+    if not hasattr(os, "posix_fadvise"):
+        return  # not on every system
+    for instance in instances:
+        try:
+            file = os.open(instance.path, os.O_RDONLY)
+        except OSError:
+            continue  # whoever reads it says so
+        try:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(file)
+
+
 def _one_of_each_series(
     images: tuple[ImageReference, ...],
 ) -> tuple[ImageReference, ...]:
@@ -158,6 +236,22 @@ def _one_of_each_series(
     # names them.
     first = {image.series_instance_uid: image for image in reversed(images)}
     return tuple(image for image in images if image in first.values())[:_SHOWN_IMAGES]
+
+
+class _Watched:
+    """A runtime whose every run is watched by the memory that it takes."""
+
+    def __init__(
+        self, runtime: Runtime, watched: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._runtime = runtime
+        self._watched = watched
+        self.name = runtime.name
+        self.largest_batch = runtime.largest_batch
+
+    def run(self, batch: FloatArray) -> Sequence[npt.NDArray[Any]]:
+        with self._watched():
+            return self._runtime.run(batch)
 
 
 class ReadingRoom:
@@ -175,10 +269,12 @@ class ReadingRoom:
         self._store = InstanceStore(
             settings.data_dir, durable=settings.store.durable_writes
         )
-        worker = settings.worker
+        self._worker = settings.worker
+        self._watch = MemoryWatch()
+        self._inside = 0
+        self._counting = threading.Lock()
         self._models = ResidentModels(
-            worker.models_memory_bytes or None,
-            loader=lambda bundle: _load(bundle, worker),
+            self._worker.models_memory_bytes or None, loader=self._load
         )
         self._bundles: dict[str, Bundle] = {}
 
@@ -186,7 +282,10 @@ class ReadingRoom:
         """Load every sound package before the first study; returns their names."""
         catalogue = find_bundles(*self._directories)
         names = []
+        budget = self._worker.models_memory_bytes
         for bundle in catalogue.bundles.values():
+            if budget and self._models.used_bytes() >= budget:
+                break  # one more would only push out another
             try:
                 self._models.get(bundle)
             except InvalidBundle:
@@ -198,16 +297,20 @@ class ReadingRoom:
 
         return names
 
+    def prepare(self, bundle_sha256: str) -> float:
+        """Load a model unless it is loaded; returns the seconds that it may read."""
+        bundle = self._bundle(bundle_sha256)
+        self._models.get(bundle)
+        return bundle.runtime.time_limit_s
+
     def read(self, order: ReadingOrder) -> dict[str, Any]:
         """Read a study: the reading as JSON and the seconds of each stage."""
         clock = StageClock()
-        reading = read_study(
-            order.instances,
-            self._bundle(order.bundle_sha256),
-            self._models,
-            self._limits,
-            clock,
-        )
+        bundle = self._bundle(order.bundle_sha256)
+        with self._one_more_inside():
+            reading = read_study(
+                order.instances, bundle, self._models, self._limits, clock
+            )
         return {"reading": reading_to_json(reading), "timings": clock.seconds}
 
     def report(self, order: ReportOrder) -> list[dict[str, Any]]:
@@ -229,6 +332,46 @@ class ReadingRoom:
             documents.append(report_summary.dump_python(summary, mode="json"))
         return documents
 
+    def _load(self, bundle: Bundle) -> LoadedModel:
+        worker = self._worker
+        threads = worker.threads or max(1, usable_cores() // worker.concurrency)
+        allowed = bundle.runtime.memory_mib * 2**20
+        with self._watch.within(allowed + _RUNTIME_BYTES):
+            model = load(bundle, worker.runtime, threads=threads)
+        if model.bytes > allowed:
+            raise InvalidBundle(
+                f"{bundle.name} {bundle.version} took {model.bytes / 2**20:.0f} MiB to "
+                f"load; its package says {bundle.runtime.memory_mib} (memory_mib). "
+                "Correct the package or use a smaller network."
+            )
+        model.runtime = _Watched(model.runtime, lambda: self._watched(allowed))
+        model.put_together(worker.batch_wait_s, lambda: self._inside)
+        get_log().info(
+            "model_loaded",
+            model=bundle.name,
+            model_version=bundle.version,
+            runtime=model.runtime.name,
+            duration_s=round(model.seconds_to_load, 3),
+            bytes=model.bytes,
+            reason="; ".join(f"{one.name}: {one.why}" for one in model.considered),
+        )
+        return model
+
+    def _watched(self, allowed_bytes: int) -> AbstractContextManager[None]:
+        # Studies that are decoded meanwhile have a limit of their own.
+        others = max(0, self._inside - 1) * self._limits.maximum_bytes
+        return self._watch.within(allowed_bytes + others)
+
+    @contextmanager
+    def _one_more_inside(self) -> Iterator[None]:
+        with self._counting:
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._inside -= 1
+
     def _bundle(self, bundle_sha256: str) -> Bundle:
         """Find the very package the job was made for, loaded or not."""
         if bundle_sha256 not in self._bundles:
@@ -242,21 +385,6 @@ class ReadingRoom:
                 f"no model package with hash {bundle_sha256[:12]}… is installed (any "
                 "more); install it again and retry the job, or dismiss the job"
             ) from None
-
-
-def _load(bundle: Bundle, worker: WorkerSettings) -> LoadedModel:
-    threads = worker.threads or max(1, usable_cores() // worker.concurrency)
-    model = load(bundle, worker.runtime, threads=threads)
-    get_log().info(
-        "model_loaded",
-        model=bundle.name,
-        model_version=bundle.version,
-        runtime=model.runtime.name,
-        duration_s=round(model.seconds_to_load, 3),
-        bytes=model.bytes,
-        reason="; ".join(f"{one.name}: {one.why}" for one in model.considered),
-    )
-    return model
 
 
 def source_headers(

@@ -6,24 +6,28 @@ attempt of one job and nothing else. It is started fresh (never forked from a pr
 that has used TensorFlow: a forked copy hangs for ever) and stays, with its models
 loaded.
 
-The line is a pair of pipes with one JSON object a line each way. When the parent dies,
-the end of its input ends this process; a request that never returns is ended by an
-alarm that the kernel keeps.
+Several jobs may be in it at a time: while a network runs for one, another is decoded.
+If it ends then, nobody knows whose fault that was, and whoever asked is told so.
+
+The line is a pair of pipes with one JSON object a line each way (`worker.line`). When
+the parent dies, the end of its input ends this process; a request that never returns is
+ended by an alarm that the kernel keeps.
 """
 
-import json
 import os
-import select
-import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InternalError
 from core.settings import DATA_DIRECTORY_VARIABLE, Settings
+from worker.line import Death, Line, OpenRequest, kill_group
+from worker.memory_watch import OUT_OF_MEMORY_STATUS
 
 __all__ = [
     "AttemptFailed",
@@ -48,13 +52,23 @@ class AttemptFailed(InternalError):
         For the operator; no patient data.
     final
         Whether trying again cannot help.
+    in_company
+        Whether another job was in the process when it ended, and may have ended it.
     """
 
-    def __init__(self, reason: str, explanation: str, *, final: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        explanation: str,
+        *,
+        final: bool = False,
+        in_company: bool = False,
+    ) -> None:
         super().__init__(f"{reason}: {explanation}")
         self.reason = reason
         self.explanation = explanation
         self.final = final
+        self.in_company = in_company
 
 
 class LeaseLost(InternalError):
@@ -73,7 +87,7 @@ class Ticker:
 
 
 class ReadingProcess:
-    """The parent's end: one process, one request at a time.
+    """The parent's end, for any number of threads.
 
     Parameters
     ----------
@@ -88,41 +102,42 @@ class ReadingProcess:
     ) -> None:
         self._settings = settings
         self._command = list(command)
+        self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = bytearray()
-        self._requests = 0
+        self._line: Line | None = None
+        self._jobs_begun = 0
+        self._jobs_inside = 0
 
     @property
     def pid(self) -> int | None:
         """Process id while it lives."""
-        if self._process is None or self._process.poll() is not None:
-            return None
-        return self._process.pid
+        process = self._process
+        return process.pid if process and process.poll() is None else None
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """Do one job's requests within; the process is replaced only between jobs."""
+        with self._changed:
+            while self._worn_out() and self._jobs_inside:
+                self._changed.wait()
+            if self._worn_out():
+                self._end()
+            self._jobs_begun += 1
+            self._jobs_inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._jobs_inside -= 1
+                self._changed.notify_all()
 
     def start(self) -> int:
         """Start the process unless it lives; returns its id at once."""
-        if self._requests >= self._settings.worker.maximum_jobs_per_process:
-            self.kill()
-        if self.pid is not None and self._process is not None:
+        with self._changed:
+            self._living_line()
+            if self._process is None:
+                raise AssertionError("it was just started")
             return self._process.pid
-        self.kill()
-        environment = {
-            **os.environ,
-            DATA_DIRECTORY_VARIABLE: str(self._settings.data_dir),
-            # Its log is ours; TensorFlow's greeting is nobody's.
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
-        }
-        self._buffer.clear()
-        self._requests = 0
-        self._process = subprocess.Popen(  # noqa: S603 - a command of our own
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-            bufsize=0,
-        )
-        return self._process.pid
 
     def request(
         self,
@@ -142,87 +157,99 @@ class ReadingProcess:
         LeaseLost
             If the job is no longer ours; the process has been killed.
         """
-        self.start()
-        process = self._process
-        if process is None or process.stdin is None:
-            raise AttemptFailed("worker died", "the reading process did not start")
-        self._requests += 1
-        message = json.dumps({"operation": operation, **payload}).encode() + b"\n"
-        try:
-            process.stdin.write(message)
-        except BrokenPipeError:
-            raise self._death() from None
-        return self._answer(time_limit_s, ticker)
+        with self._changed:
+            line = self._living_line()
+        open_request = line.send({"operation": operation, **payload})
+        self._wait(line, open_request, time_limit_s, ticker)
+        if open_request.death is not None:
+            raise _failed(open_request.death)
+        return _result(open_request.answer or {})
 
     def kill(self) -> None:
         """End the process now, whatever it does."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        with self._changed:
+            self._end()
 
-    def _answer(self, time_limit_s: float, ticker: Ticker) -> dict[str, Any]:
+    def _worn_out(self) -> bool:
+        return self._jobs_begun >= self._settings.worker.maximum_jobs_per_process
+
+    def _living_line(self) -> Line:
+        if self._line is None or self.pid is None:
+            self._end()
+            self._start()
+        if self._line is None:
+            raise AssertionError("it was just started")
+        return self._line
+
+    def _start(self) -> None:
+        environment = {
+            **os.environ,
+            DATA_DIRECTORY_VARIABLE: str(self._settings.data_dir),
+            # Its log is ours; TensorFlow's greeting is nobody's.
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+        }
+        self._process = subprocess.Popen(  # noqa: S603 - a command of our own
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+            bufsize=0,
+        )
+        self._line = Line(self._process)
+
+    def _end(self) -> None:
+        process, line = self._process, self._line
+        self._process = self._line = None
+        if process is None or line is None:
+            return
+        self._jobs_begun = 0
+        kill_group(process)
+        process.wait()
+        line.close()
+
+    def _wait(
+        self, line: Line, request: OpenRequest, time_limit_s: float, ticker: Ticker
+    ) -> None:
         deadline = time.monotonic() + time_limit_s
         while True:
-            line = self._next_line(ticker.interval_s, deadline)
-            if line is not None:
-                return _result(line)
+            left = deadline - time.monotonic()
+            if request.answered.wait(max(0.0, min(ticker.interval_s, left))):
+                return
             if not ticker.still_ours():
-                self.kill()
+                self._kill_if(line)
                 raise LeaseLost("the lease was taken back; the reading was abandoned")
             if ticker.must_stop():
-                self.kill()
+                self._kill_if(line)
                 raise AttemptFailed("stopped", "the worker was asked to stop")
             if time.monotonic() >= deadline:
-                self.kill()
+                self._kill_if(line)
                 raise AttemptFailed(
                     "time limit", f"no result within {time_limit_s:g} s; process killed"
                 )
 
-    def _next_line(self, interval_s: float, deadline: float) -> bytes | None:
-        """Return a whole line, or None after one interval without one."""
-        process = self._process
-        if process is None or process.stdout is None:
-            raise self._death()
-        interval_end = min(time.monotonic() + interval_s, deadline)
-        while b"\n" not in self._buffer:
-            left = interval_end - time.monotonic()
-            readable, _, _ = select.select([process.stdout], [], [], max(left, 0))
-            if not readable:
-                return None
-            chunk = os.read(process.stdout.fileno(), 65536)
-            if not chunk:
-                raise self._death()
-            self._buffer += chunk
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
-        return line
-
-    def _death(self) -> AttemptFailed:
-        status: int | None = None
-        if self._process is not None:
-            try:
-                status = self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                status = None
-        self.kill()
-        if status is not None and status < 0:
-            how = f"was ended by signal {signal.Signals(-status).name}"
-        else:
-            how = f"ended with status {status}"
-        return AttemptFailed("worker died", f"the reading process {how}")
+    def _kill_if(self, line: Line) -> None:
+        """Kill the process, unless it is another one by now."""
+        with self._changed:
+            if self._line is line:
+                self._end()
 
 
-def _result(line: bytes) -> dict[str, Any]:
-    message = json.loads(line)
+def _failed(death: Death) -> AttemptFailed:
+    if death.status == OUT_OF_MEMORY_STATUS:
+        return AttemptFailed(
+            "memory",
+            "the network needed more memory than its package says (memory_mib)",
+            in_company=death.in_company,
+        )
+    return AttemptFailed(
+        "worker died",
+        f"the reading process {death.how}",
+        in_company=death.in_company,
+    )
+
+
+def _result(message: Mapping[str, Any]) -> dict[str, Any]:
     error = message.get("error")
     if error is not None:
         raise AttemptFailed(

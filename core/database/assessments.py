@@ -4,7 +4,7 @@ Two readers at once are told apart by the number of the decision: whoever decide
 the last one he has seen, and only one of two can write the next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from core.assessment import (
     assessment_to_json,
 )
 from core.database import deliveries, events
+from core.database.catalogue import catalogue_series
 from core.database.jobs import Documents
 from core.database.reports import add_report
 from core.database.schema import assessment, delivery, report
@@ -36,6 +37,7 @@ __all__ = [
     "assessments_of_study",
     "decide",
     "document_kind",
+    "holding",
     "last_number",
     "standing",
     "undo",
@@ -92,6 +94,17 @@ def assessments_of_study(connection: Connection, study_id: int) -> list[Assessme
         .order_by(assessment.c.id)
     )
     return [_row(row._mapping) for row in rows]
+
+
+def holding(connection: Connection) -> Iterator[AssessmentRow]:
+    """Go through every decision that holds, the first first."""
+    rows = connection.execute(
+        select(assessment)
+        .where(assessment.c.state == AssessmentState.DECIDED.value)
+        .order_by(assessment.c.id)
+    )
+    for row in rows:
+        yield _row(row._mapping)
 
 
 def standing(rows: Sequence[AssessmentRow]) -> AssessmentRow | None:
@@ -216,12 +229,19 @@ def undo(connection: Connection, row: AssessmentRow, *, now: float) -> list[str]
     _move(connection, row, AssessmentEvent.UNDO)
     kind = document_kind(row.decision, row.number)
     documents = connection.execute(
-        select(report.c.id, report.c.sha256).where(
+        select(report.c.id, report.c.sha256, report.c.series_instance_uid).where(
             report.c.job_id == row.job_id, report.c.document_kind == kind
         )
     ).all()
     for document in documents:
         _remove(connection, document.id, row)
+        # Queries may have been told of it meanwhile.
+        connection.execute(
+            delete(catalogue_series).where(
+                catalogue_series.c.study_id == row.study_id,
+                catalogue_series.c.series_instance_uid == document.series_instance_uid,
+            )
+        )
     # What this decision let go is told by its due time, which is the decision's own.
     for one in _deliveries(connection, row.job_id, "waiting"):
         if one.due_at == row.undo_until:

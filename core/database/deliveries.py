@@ -225,6 +225,7 @@ def retry(connection: Connection, delivery_id: int) -> None:
         attempts=0,
         refusals=0,
     )
+    _note(connection, delivery_id, "delivery retried")
 
 
 def give_up(connection: Connection, delivery_id: int) -> None:
@@ -236,6 +237,7 @@ def give_up(connection: Connection, delivery_id: int) -> None:
         If the delivery is unknown or in another state.
     """
     _must_apply(connection, delivery_id, DeliveryEvent.GIVE_UP)
+    _note(connection, delivery_id, "delivery given up")
 
 
 def release(connection: Connection, delivery_id: int, *, due_at: float) -> bool:

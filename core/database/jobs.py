@@ -458,6 +458,9 @@ def retry(connection: Connection, job_id: int) -> None:
         finished_at=None,
     )
     outbox.add(connection, job_id)
+    row = job_by_id(connection, job_id)
+    if row is not None:
+        events.record(connection, row.study_id, "retried", job_id=job_id)
 
 
 def dismiss(connection: Connection, job_id: int) -> None:
@@ -472,6 +475,7 @@ def dismiss(connection: Connection, job_id: int) -> None:
     outbox.claimed(connection, job_id)
     row = job_by_id(connection, job_id)
     if row is not None:
+        events.record(connection, row.study_id, "dismissed", job_id=job_id)
         _announce_next(connection, row.study_id, row.model)
 
 

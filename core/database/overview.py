@@ -30,7 +30,9 @@ from core.settings import Priority
 
 __all__ = [
     "Backlog",
+    "ConflictLine",
     "DeliveryLine",
+    "DestinationLine",
     "JobLine",
     "SeriesLine",
     "Standing",
@@ -38,8 +40,10 @@ __all__ = [
     "backlog",
     "conflicts_of_study",
     "delivery_lines",
+    "destination_lines",
     "find_studies",
     "job_lines",
+    "recent_conflicts",
     "series_of_study",
     "study_lines",
 ]
@@ -132,6 +136,26 @@ class SeriesLine:
 
 
 @dataclass(frozen=True)
+class DestinationLine:
+    """One destination and what it got."""
+
+    name: str
+    deliveries: Mapping[str, int]
+    """State to number."""
+    last_delivered_at: float | None
+
+
+@dataclass(frozen=True)
+class ConflictLine:
+    """An instance that was refused: its UID is kept with other content."""
+
+    sop_instance_uid: str
+    calling_ae_title: str
+    peer_address: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Backlog:
     """How much is open, for a health check."""
 
@@ -166,8 +190,10 @@ def study_lines(
     """
     found: list[StudyLine] = []
     before: tuple[float, int] | None = None
+    # Where a study stands is told by looking at it, so that many may be looked at.
+    size = min(limit, _STUDIES_AT_ONCE) if standing is None else _STUDIES_AT_ONCE
     while len(found) < limit:
-        page = _page_of_studies(connection, modality, before)
+        page = _page_of_studies(connection, modality, before, size)
         if not page:
             break
         before = (page[-1].last_instance_at, page[-1].id)
@@ -177,7 +203,10 @@ def study_lines(
 
 
 def _page_of_studies(
-    connection: Connection, modality: str | None, before: tuple[float, int] | None
+    connection: Connection,
+    modality: str | None,
+    before: tuple[float, int] | None,
+    size: int,
 ) -> Sequence[Row[tuple[object, ...]]]:
     query = select(study).order_by(study.c.last_instance_at.desc(), study.c.id.desc())
     if modality is not None:
@@ -194,7 +223,7 @@ def _page_of_studies(
                 (study.c.last_instance_at == at) & (study.c.id < identifier),
             )
         )
-    return connection.execute(query.limit(_STUDIES_AT_ONCE)).all()
+    return connection.execute(query.limit(size)).all()
 
 
 def _described(
@@ -466,6 +495,42 @@ def conflicts_of_study(connection: Connection, study_id: int) -> int:
             .where(instance.c.study_id == study_id)
         ).scalar_one()
     )
+
+
+def destination_lines(connection: Connection) -> list[DestinationLine]:
+    """Count the deliveries of each destination by state, and the last one's time."""
+    rows = connection.execute(
+        select(
+            delivery.c.destination,
+            delivery.c.state,
+            func.count(),
+            func.max(delivery.c.delivered_at),
+        ).group_by(delivery.c.destination, delivery.c.state)
+    )
+    counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    last: dict[str, float | None] = {}
+    for name, state, count, delivered_at in rows:
+        counts[name][state] = int(count)
+        if delivered_at is not None:
+            last[name] = delivered_at
+    return [
+        DestinationLine(name, counts[name], last.get(name)) for name in sorted(counts)
+    ]
+
+
+def recent_conflicts(connection: Connection, *, limit: int = 20) -> list[ConflictLine]:
+    """Return the last instances that were refused for other content, newest first."""
+    rows = connection.execute(
+        select(
+            conflict.c.sop_instance_uid,
+            conflict.c.calling_ae_title,
+            conflict.c.peer_address,
+            conflict.c.at,
+        )
+        .order_by(conflict.c.id.desc())
+        .limit(limit)
+    )
+    return [ConflictLine(*row) for row in rows]
 
 
 def backlog(connection: Connection) -> Backlog:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "account",
     "assessment",
     "audit",
     "conflict",
@@ -30,13 +31,16 @@ __all__ = [
     "delivery",
     "event",
     "instance",
+    "invitation",
     "job",
     "metadata",
     "outbox",
     "report",
     "series",
+    "session",
     "shelf",
     "study",
+    "worklist",
 ]
 
 metadata = MetaData(
@@ -293,4 +297,87 @@ audit = Table(
     Column("detail", String(200)),
     Index("ix_audit_at", "at"),
     Index("ix_audit_study_instance_uid", "study_instance_uid"),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("login", String(64), nullable=False, unique=True),
+    Column("family_name", String(64), nullable=False),
+    Column("given_name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    # argon2id, with its salt and parameters in it.
+    Column("password_hash", String(200), nullable=False),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    Column("created_at", Double, nullable=False),
+)
+
+# A link that makes one account, once. Only its hash is kept, as of every secret here.
+invitation = Table(
+    "invitation",
+    metadata,
+    Column("token_sha256", _SHA256, primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("used_at", Double),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("token_sha256", _SHA256, primary_key=True),
+    Column(
+        "account_id",
+        ForeignKey("account.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("csrf_token", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    # What the worklist is narrowed to, as JSON. A name that was searched for must not
+    # stand in a URL, so it stands here, until the session ends.
+    Column("worklist_filter", Text),
+)
+
+# One row a study, made behind the index from its rows and from one header of the
+# study; it can be made again at any time. Patient data is in it: it shows people what
+# to read next. A study that is forgotten takes its row with it.
+worklist = Table(
+    "worklist",
+    metadata,
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("patient_name", Text, nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("patient_birth_date", String(16), nullable=False),
+    Column("patient_sex", String(16), nullable=False),
+    Column("study_date", String(16), nullable=False),
+    Column("study_description", Text, nullable=False),
+    Column("accession_number", Text, nullable=False),
+    Column("modalities", String(64), nullable=False),
+    # Everything a search looks into, folded.
+    Column("search_text", Text, nullable=False),
+    Column("received_at", Double, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("why", String(300), nullable=False),
+    # What to read first: lower comes first.
+    Column("urgency", Integer, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("model", String(130), nullable=False),
+    Column("finding", String(64), nullable=False),
+    Column("presence", String(16), nullable=False),
+    # Of the finding that counts; -1 where there is none, so that it sorts last.
+    Column("probability", Double, nullable=False),
+    Column("last_event_id", Integer, nullable=False),
+    Index("ix_worklist_urgency_received_at", "urgency", "received_at"),
+    Index("ix_worklist_received_at", "received_at"),
+    Index("ix_worklist_probability", "probability"),
+    Index("ix_worklist_patient_name", "patient_name"),
+    Index("ix_worklist_patient_id", "patient_id"),
+    Index("ix_worklist_state_urgency", "state", "urgency", "received_at"),
+    # All that a search reads.
+    Index("ix_worklist_search", "state", "modalities", "search_text"),
 )

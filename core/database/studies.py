@@ -25,6 +25,9 @@ __all__ = [
     "Recorded",
     "StudyRow",
     "content_set_of",
+    "first_image_uid",
+    "first_instance",
+    "instance_of_study",
     "instances_of_content_set",
     "known_instance",
     "note_no_job",
@@ -145,6 +148,40 @@ def instances_of_content_set(
         .order_by(instance.c.sop_instance_uid)
     )
     return [ContentInstance(*row) for row in rows]
+
+
+def first_instance(connection: Connection, study_id: int) -> str | None:
+    """Return the name in the store of a study's first image, else of anything in it."""
+    return connection.execute(
+        select(instance.c.sha256)
+        .where(instance.c.study_id == study_id, instance.c.own_result.is_(False))
+        .order_by(instance.c.is_image.desc(), instance.c.id)
+        .limit(1)
+    ).scalar()
+
+
+def first_image_uid(connection: Connection, study_id: int) -> str | None:
+    """Return the SOP Instance UID of a study's first image."""
+    return connection.execute(
+        select(instance.c.sop_instance_uid)
+        .where(instance.c.study_id == study_id, instance.c.is_image.is_(True))
+        .order_by(instance.c.id)
+        .limit(1)
+    ).scalar()
+
+
+def instance_of_study(
+    connection: Connection, study_instance_uid: str, sop_instance_uid: str
+) -> str | None:
+    """Return an instance's name in the store, if it is of this study."""
+    return connection.execute(
+        select(instance.c.sha256)
+        .join(study, study.c.id == instance.c.study_id)
+        .where(
+            study.c.study_instance_uid == study_instance_uid,
+            instance.c.sop_instance_uid == sop_instance_uid,
+        )
+    ).scalar()
 
 
 def settle_study(

@@ -24,9 +24,11 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
+    "QuerySettings",
     "QueueSettings",
     "ReportSettings",
     "ReviewSettings",
+    "RetrieveDestinationSettings",
     "RuleSettings",
     "SourceSettings",
     "StoreSettings",
@@ -317,19 +319,39 @@ class WorkerSettings(Section):
     concurrency: int = Field(
         1,
         ge=1,
-        description="Studies read at once by one worker; each has its own reading "
-        "process and its own copy of the models.",
+        description="Reading processes of one worker, each with its own copy of the "
+        "models.",
         json_schema_extra=unit("processes"),
+    )
+    jobs_per_process: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Studies in hand at a time in each reading process: one is fetched "
+        "and decoded while the network runs for another. Each is claimed when its "
+        "reading begins.",
+        json_schema_extra=unit("jobs"),
+    )
+    batch_wait_s: float = Field(
+        0.002,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Longest wait of an image for those of other studies in the same "
+        "process, to run through the network together. Nobody waits alone, nor where "
+        "the runtime gains nothing by it.",
+        json_schema_extra=unit("seconds"),
     )
     time_limit_s: Seconds = Field(
         300.0,
-        description="Longest reading of one job; then its process is killed. What a "
-        "model package says of its own time is not enforced yet.",
+        description="Longest reading of one job; then its process is killed. A model "
+        "package may say less (`time_limit_s`). The start of a process is not counted.",
         json_schema_extra=unit("seconds"),
     )
     start_time_limit_s: Seconds = Field(
         180.0,
-        description="Longest start of a reading process, TensorFlow's import included.",
+        description="Longest start of a reading process and loading of a model, "
+        "TensorFlow's import included.",
         json_schema_extra=unit("seconds"),
     )
     memory_limit_bytes: int = Field(
@@ -346,7 +368,7 @@ class WorkerSettings(Section):
         "anything is allocated.",
         json_schema_extra=unit("bytes"),
     )
-    runtime: Literal["automatic", "tensorflow", "litert"] = Field(
+    runtime: Literal["automatic", "tensorflow", "litert", "onnx"] = Field(
         "automatic",
         description="What networks run in. `automatic`: the fastest on this machine "
         "that gives the package's golden answers. One that is named and cannot serve a "
@@ -562,6 +584,24 @@ class DicomwebSettings(Section):
     )
 
 
+class QuerySettings(Section):
+    """Query and retrieve over DIMSE: C-FIND, C-MOVE, C-GET."""
+
+    allowed_callers: tuple[str, ...] = Field(
+        (),
+        description="Who may query and retrieve, of those in `node.allowed_callers`: "
+        "entries as there. Empty: this machine only, because patient data leave by it.",
+    )
+
+
+class RetrieveDestinationSettings(Section):
+    """A peer that a C-MOVE may send objects to."""
+
+    ae_title: AeTitle = Field(description="AE title by which a C-MOVE names it.")
+    host: str = Field("127.0.0.1", description="Host on which it listens.")
+    port: Port = Field(104, description="DICOM port on which it listens.")
+
+
 class RuleSettings(Section):
     """Which studies go to which models and where their reports go."""
 
@@ -591,8 +631,52 @@ def _own_code(value: str, meaning: str) -> str:
 
 
 class ReviewSettings(Section):
-    """The radiologist's decision on a result."""
+    """The pages for readers and operators, and what becomes of a decision."""
 
+    enabled: bool = Field(
+        True, description="Whether `secondread up` serves the pages as well."
+    )
+    bind_address: str = Field(
+        "127.0.0.1",
+        description="Address of the pages. Before opening it to a network put TLS in "
+        "front, because passwords cross it.",
+    )
+    port: Port = Field(
+        8480, description="Port of the pages; 0 takes any free one (tests)."
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Names under which browsers may ask for the pages "
+        "(`*.clinic.org`). Empty: this machine's own while the address is a loopback "
+        "one, any otherwise.",
+    )
+    https: bool = Field(
+        False,
+        description="Whether TLS ends in front of the pages: cookies then travel over "
+        "it alone.",
+    )
+    session_idle_s: Seconds = Field(
+        3600.0,
+        description="A session that nobody used for so long ends.",
+        json_schema_extra=unit("seconds"),
+    )
+    session_longest_s: Seconds = Field(
+        12 * 3600.0,
+        description="Longest session: a shift.",
+        json_schema_extra=unit("seconds"),
+    )
+    invitation_s: Seconds = Field(
+        24 * 3600.0,
+        description="So long a one-time link makes an account.",
+        json_schema_extra=unit("seconds"),
+    )
+    login_attempts: int = Field(
+        10,
+        ge=1,
+        description="Failed log-ins of one account or from one address within five "
+        "minutes; the next waits.",
+        json_schema_extra=unit("attempts"),
+    )
     organization: str = Field(
         "not stated",
         min_length=1,

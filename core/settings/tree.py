@@ -17,8 +17,10 @@ from core.settings.sections import (
     LogSettings,
     ModelSettings,
     NodeSettings,
+    QuerySettings,
     QueueSettings,
     ReportSettings,
+    RetrieveDestinationSettings,
     ReviewSettings,
     RuleSettings,
     SourceSettings,
@@ -69,6 +71,8 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
     dicomweb: DicomwebSettings = DicomwebSettings()
+    query: QuerySettings = QuerySettings()
+    retrieve_destinations: tuple[RetrieveDestinationSettings, ...] = ()
     review: ReviewSettings = ReviewSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = Field(default_factory=_default_rules)
@@ -79,6 +83,10 @@ class Settings(BaseSettings):
         for kind, names in (
             ("destinations", [entry.name for entry in self.destinations]),
             ("rules", [entry.name for entry in self.rules]),
+            (
+                "retrieve_destinations",
+                [entry.ae_title for entry in self.retrieve_destinations],
+            ),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

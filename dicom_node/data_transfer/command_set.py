@@ -9,6 +9,7 @@ __all__ = [
     "InvalidCommand",
     "Request",
     "Response",
+    "SubOperations",
     "encode_request",
     "encode_response",
     "parse_request",
@@ -17,7 +18,7 @@ __all__ = [
 
 
 class Command(IntEnum):
-    """Command Field (0000,0100) of the requests that are read.
+    """Command Field (0000,0100) of the messages that an acceptor reads.
 
     Source
     ------
@@ -25,8 +26,12 @@ class Command(IntEnum):
     """
 
     C_STORE_RQ = 0x0001
+    C_GET_RQ = 0x0010
+    C_FIND_RQ = 0x0020
+    C_MOVE_RQ = 0x0021
     C_ECHO_RQ = 0x0030
     C_CANCEL_RQ = 0x0FFF
+    C_STORE_RSP = 0x8001
 
 
 _RESPONSE = 0x8000  # PS3.7 E.1: the Command Field of a response has this bit
@@ -37,11 +42,13 @@ _AFFECTED_SOP_CLASS_UID = 0x0002
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_MOVE_DESTINATION = 0x0600
 _PRIORITY = 0x0700
 _DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
+_NUMBERS_OF_SUB_OPERATIONS = (0x1020, 0x1021, 0x1022, 0x1023)
 
 _ELEMENT = struct.Struct("<HHL")
 _US = struct.Struct("<H")
@@ -62,6 +69,28 @@ class Request:
     """Affected SOP Class UID (0000,0002), empty if it is missing."""
     sop_instance_uid: str
     """Affected SOP Instance UID (0000,1000), empty if it is missing."""
+    move_destination: str = ""
+    """Move Destination (0000,0600) of a C-MOVE-RQ."""
+    responds_to: int = 0
+    """Message ID Being Responded To (0000,0120), of a response or a C-CANCEL-RQ."""
+    status: int = 0
+    """Status (0000,0900) of a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubOperations:
+    """How far a C-GET or C-MOVE is; the numbers of its responses.
+
+    Source
+    ------
+    PS3.7 9.1.3.1 and 9.1.4.1.
+    """
+
+    remaining: int | None
+    """None leaves it out, as a last response does."""
+    completed: int
+    failed: int
+    warning: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +130,21 @@ def parse_request(encoded: bytes | bytearray) -> Request:
         command = Command(number)
     except ValueError:
         raise InvalidCommand(f"command {number:04X} is not offered") from None
+    belongs = command in (Command.C_CANCEL_RQ, Command.C_STORE_RSP)
     return Request(
         command=command,
-        # A C-CANCEL-RQ names the message that it cancels instead.
-        message_id=0
-        if command is Command.C_CANCEL_RQ
-        else _unsigned_short(values, _MESSAGE_ID),
+        # A response and a C-CANCEL-RQ name the message that they belong to instead.
+        message_id=0 if belongs else _unsigned_short(values, _MESSAGE_ID),
         has_data_set=_unsigned_short(values, _DATA_SET_TYPE) != _NO_DATA_SET,
         sop_class_uid=_string(values, _AFFECTED_SOP_CLASS_UID),
         sop_instance_uid=_string(values, _AFFECTED_SOP_INSTANCE_UID),
+        move_destination=_string(values, _MOVE_DESTINATION).strip(),
+        responds_to=_unsigned_short(values, _MESSAGE_ID_BEING_RESPONDED_TO)
+        if belongs
+        else 0,
+        status=_unsigned_short(values, _STATUS)
+        if command is Command.C_STORE_RSP
+        else 0,
     )
 
 
@@ -166,6 +201,8 @@ def parse_response(encoded: bytes | bytearray) -> Response:
     values = _elements(encoded)
     number = _unsigned_short(values, _COMMAND_FIELD)
     try:
+        if not number & _RESPONSE:
+            raise ValueError
         command = Command(number ^ _RESPONSE)
     except ValueError:
         raise InvalidCommand(f"command {number:04X} answers nothing of ours") from None
@@ -185,8 +222,10 @@ def encode_response(
     error_comment: str = "",
     sop_class_uid: str = "",
     sop_instance_uid: str = "",
+    with_data_set: bool = False,
+    progress: SubOperations | None = None,
 ) -> bytes:
-    """Write the command set of a C-STORE-RSP or C-ECHO-RSP.
+    """Write the command set of a response.
 
     Parameters
     ----------
@@ -198,19 +237,37 @@ def encode_response(
         Error Comment (0000,0902), at most 64 characters; empty leaves it out.
     sop_class_uid, sop_instance_uid
         Affected UIDs; empty leaves them out.
+    with_data_set
+        Whether an identifier follows.
+    progress
+        Of a C-GET-RSP or C-MOVE-RSP.
 
     Source
     ------
-    PS3.7 9.3.1.2, 9.3.5.2, C.5.
+    PS3.7 9.3.1.2 to 9.3.5.2, C.5.
     """
     return _command_set(
         _text(_AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
         _number(_COMMAND_FIELD, request.command | _RESPONSE),
         _number(_MESSAGE_ID_BEING_RESPONDED_TO, request.message_id),
-        _number(_DATA_SET_TYPE, _NO_DATA_SET),
+        _number(_DATA_SET_TYPE, _DATA_SET_FOLLOWS if with_data_set else _NO_DATA_SET),
         _number(_STATUS, status),
         _text(_ERROR_COMMENT, error_comment, b" "),
         _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
+        _numbers(progress),
+    )
+
+
+def _numbers(progress: SubOperations | None) -> bytes:
+    if progress is None:
+        return b""
+    values = (
+        progress.remaining, progress.completed, progress.failed, progress.warning
+    )  # fmt: skip
+    return b"".join(
+        _number(number, min(value, 0xFFFF))
+        for number, value in zip(_NUMBERS_OF_SUB_OPERATIONS, values, strict=True)
+        if value is not None
     )
 
 

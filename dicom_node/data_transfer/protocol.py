@@ -6,7 +6,14 @@ was just received, so an instance of any size needs no more memory than one read
 """
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import NoReturn
@@ -29,6 +36,7 @@ __all__ = [
     "ReleaseRequested",
     "State",
     "encode_abort",
+    "encode_data_set",
     "encode_message",
     "encode_release_request",
     "encode_release_response",
@@ -155,6 +163,7 @@ _PDU_MARGIN = 64
 _COMMAND = 0x01  # message control header, PS3.8 E.2
 _LAST_FRAGMENT = 0x02
 _SMALLEST_FRAGMENT = 2  # fragments have an even number of bytes, PS3.8 E.1
+_LONGEST_FRAGMENT = 1 << 17
 _PDV_OVERHEAD = 2  # context ID and message control header count as length
 
 
@@ -393,3 +402,37 @@ def largest_fragment(peer_maximum: int) -> int:
     PS3.8 D.1: the length of the PDU's content counts; E.1: an even number.
     """
     return max((peer_maximum - _PDV.size) & ~1, _SMALLEST_FRAGMENT)
+
+
+def encode_data_set(
+    pieces: Iterable[bytes], context_id: int, peer_maximum: int
+) -> Iterator[bytes]:
+    """Write the P-DATA-TF PDUs of a data set, one piece held at a time.
+
+    Parameters
+    ----------
+    pieces
+        The data set, cut anyhow, of an even length in all.
+    context_id, peer_maximum
+        As for `encode_message`.
+
+    Source
+    ------
+    PS3.8 9.3.5, E.1, E.2.
+    """
+    longest = _LONGEST_FRAGMENT
+    if peer_maximum:
+        longest = min(largest_fragment(peer_maximum), longest)
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        # The last fragment is marked, so one is kept until the next is there.
+        while len(held) > longest:
+            yield _data_pdu(bytes(held[:longest]), context_id, 0)
+            del held[:longest]
+    yield _data_pdu(bytes(held), context_id, _LAST_FRAGMENT)
+
+
+def _data_pdu(fragment: bytes, context_id: int, control: int) -> bytes:
+    pdv = _PDV.pack(len(fragment) + _PDV_OVERHEAD, context_id, control)
+    return _PDU.pack(PduType.P_DATA_TF, len(pdv) + len(fragment)) + pdv + fragment

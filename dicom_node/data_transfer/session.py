@@ -1,15 +1,21 @@
 """One association on its socket: reads, serves, answers, and ends in order.
 
-The thread waits in the read and nowhere else. One buffer is read into again and again;
-the fragments of a data set go to the disk as views of it.
+The thread waits in the read and nowhere else, except while a query or a retrieval is
+served: then it looks between two messages of ours whether the peer cancelled. One
+buffer is read into again and again; the fragments of a data set go to the disk as views
+of it.
 """
 
+import select
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import StrEnum
 
 from core.log import get_log
+from dicom_node.data_transfer.command_set import Command, Request
+from dicom_node.data_transfer.exchange import Operation
 from dicom_node.data_transfer.protocol import (
     Abort,
     AbortReceived,
@@ -21,10 +27,11 @@ from dicom_node.data_transfer.protocol import (
     ProtocolError,
     ReleaseRequested,
     encode_abort,
+    encode_data_set,
     encode_message,
     encode_release_response,
 )
-from dicom_node.data_transfer.services import Services
+from dicom_node.data_transfer.services import Response, Services
 
 __all__ = ["OUTSTANDING", "Outcome", "Session"]
 
@@ -47,6 +54,14 @@ class Outcome(StrEnum):
     RELEASED = "released"
     ABORTED = "aborted"
     CLOSED = "closed"
+
+
+class _Ended(Exception):
+    """The association ended while an operation was served."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.value)
+        self.outcome = outcome
 
 
 class Session:
@@ -86,6 +101,10 @@ class Session:
         self._unwaited = 0
         self._patience_s = network_timeout_s
         self._armed_s = 0.0
+        self._serving: Operation | None = None
+        self._buffer = memoryview(bytearray(_READ_BYTES))
+        self._cancelled: set[int] = set()
+        self._responses: dict[int, Request] = {}
 
     def run(self) -> Outcome:
         """Serve until the association ends; never raises.
@@ -98,6 +117,8 @@ class Session:
             outcome = self._serve()
         except ProtocolError as error:
             outcome = self._abort(error.abort, str(error))
+        except _Ended as ended:
+            outcome = ended.outcome
         except TimeoutError:
             outcome = self._abort(Abort.NOT_SPECIFIED, "the peer is too slow")
         except OSError:
@@ -116,29 +137,72 @@ class Session:
         with suppress(OSError):  # it ended meanwhile
             self._peer.shutdown(socket.SHUT_RD)
 
+    def send(
+        self,
+        context_id: int,
+        command_set: bytes,
+        data_set: Iterable[bytes] | None = None,
+    ) -> None:
+        """Send a message, as `Exchange.send` promises."""
+        if self._stopping:
+            raise ProtocolError(Abort.SERVICE_USER, "the node is stopping")
+        self._wait_at_most(self._timeout_s)
+        self._peer.sendall(encode_message(command_set, context_id, self._peer_maximum))
+        if data_set is not None:
+            for pdu in encode_data_set(data_set, context_id, self._peer_maximum):
+                self._peer.sendall(pdu)
+
+    def cancelled(self, message_id: int) -> bool:
+        """Tell whether a request was cancelled, as `Exchange.cancelled` promises."""
+        while select.select([self._peer], [], [], 0)[0]:
+            self._receive()
+        return message_id in self._cancelled
+
+    def response(self, message_id: int) -> Request:
+        """Wait for a response, as `Exchange.response` promises."""
+        while message_id not in self._responses:
+            self._receive()
+        return self._responses.pop(message_id)
+
     def _serve(self) -> Outcome:
-        buffer = memoryview(bytearray(_READ_BYTES))
         while True:
-            count = self._read(buffer)
-            if self._stopping:
-                return self._abort(Abort.SERVICE_USER, "the node is stopping")
-            if not count:
-                return Outcome.CLOSED
-            pdus = self._protocol.pdus
-            self._unwaited = 0
-            for event in self._protocol.receive(buffer[:count]):
-                outcome = self._handle(event)
-                if outcome is not None:
-                    return outcome
-            if self._protocol.pdus != pdus:
+            self._receive()
+            operation = self._serving
+            if operation is not None:
+                operation.run(self)
+                self._cancelled.clear()
+                self._responses.clear()
+                self._serving = None
                 self._patience_s = self._timeout_s
+
+    def _receive(self) -> None:
+        """Take what the peer sent next; waits for it.
+
+        Raises
+        ------
+        _Ended
+            With the association.
+        """
+        count = self._read(self._buffer)
+        if self._stopping:
+            raise ProtocolError(Abort.SERVICE_USER, "the node is stopping")
+        if not count:
+            raise _Ended(Outcome.CLOSED)
+        pdus = self._protocol.pdus
+        self._unwaited = 0
+        for event in self._protocol.receive(self._buffer[:count]):
+            outcome = self._handle(event)
+            if outcome is not None:
+                raise _Ended(outcome)
+        if self._protocol.pdus != pdus:
+            self._patience_s = self._timeout_s
 
     def _handle(self, event: Event) -> Outcome | None:
         match event:
             case Fragment(data):
                 self._services.data_set(data)
             case MessageBegan():
-                self._services.begin(event)
+                self._begin(event)
             case MessageEnded():
                 self._answer()
             case ReleaseRequested():
@@ -148,6 +212,26 @@ class Session:
                 return Outcome.ABORTED
         return None
 
+    def _begin(self, message: MessageBegan) -> None:
+        request = message.request
+        if self._serving is not None:
+            self._take_aside(request)
+        elif request.command is Command.C_STORE_RSP:
+            raise ProtocolError(Abort.SERVICE_USER, "a response to no request")
+        else:
+            self._services.begin(message)
+
+    def _take_aside(self, request: Request) -> None:
+        """Take what a peer may send while an operation is served."""
+        if request.command is Command.C_CANCEL_RQ:
+            self._cancelled.add(request.responds_to)
+        elif request.command is Command.C_STORE_RSP:
+            self._responses[request.responds_to] = request
+        else:
+            raise ProtocolError(
+                Abort.SERVICE_USER, "a request while another one is served"
+            )
+
     def _answer(self) -> None:
         # Requests that came in one read were sent before our answer to the first.
         self._unwaited += 1
@@ -156,20 +240,25 @@ class Session:
                 Abort.SERVICE_USER, "requests are sent without waiting for answers"
             )
         response = self._services.end()
-        if response is not None:
+        if response is not None and not isinstance(response, Response):
+            self._serving = response
+        elif response is not None:
             self._peer.sendall(
                 encode_message(
                     response.command_set, response.context_id, self._peer_maximum
                 )
             )
 
+    def _wait_at_most(self, seconds: float) -> None:
+        if abs(seconds - self._armed_s) > _TOLERANCE * self._timeout_s:
+            self._peer.settimeout(seconds)
+            self._armed_s = seconds
+
     def _read(self, buffer: memoryview) -> int:
         # Only waiting counts, not what our disk needs.
         if self._patience_s <= 0:
             raise TimeoutError
-        if abs(self._patience_s - self._armed_s) > _TOLERANCE * self._timeout_s:
-            self._peer.settimeout(self._patience_s)
-            self._armed_s = self._patience_s
+        self._wait_at_most(self._patience_s)
         if _QUICK_ACK is not None:
             # A sender with Nagle's algorithm on waits 40 ms for each ACK otherwise; the
             # kernel forgets the option, so it is set for each read.

@@ -18,7 +18,12 @@ from pynetdicom.pdu import A_ASSOCIATE_AC
 
 from core.settings import NodeSettings
 from dicom_node.data_transfer.protocol import DataTransfer, Limits
-from dicom_node.data_transfer.services import AcceptedContext, Caller, Services
+from dicom_node.data_transfer.services import (
+    AcceptedContext,
+    Caller,
+    QueryRetrieve,
+    Services,
+)
 from dicom_node.data_transfer.session import Outcome, Session
 from dicom_node.receive import Receiver
 from dicom_node.statuses import StorageAnswer
@@ -40,6 +45,8 @@ class Takeover:
         data set.
     on_ended
         Called with the association and how it ended.
+    queries
+        Serves queries and retrievals; None where there are none.
     """
 
     def __init__(
@@ -49,11 +56,13 @@ class Takeover:
         *,
         on_answer: Callable[[Association, StorageAnswer, int], None],
         on_ended: Callable[[Association, str], None],
+        queries: QueryRetrieve | None = None,
     ) -> None:
         self._settings = settings
         self._receiver = receiver
         self._on_answer = on_answer
         self._on_ended = on_ended
+        self._queries = queries
         self._lock = threading.Lock()
         self._open: set[Session] = set()
         self._stopping = False
@@ -104,7 +113,9 @@ class Takeover:
         settings = self._settings
         contexts = {
             int(context.context_id or 0): AcceptedContext(
-                str(context.abstract_syntax), str(context.transfer_syntax[0])
+                str(context.abstract_syntax),
+                str(context.transfer_syntax[0]),
+                we_may_send=bool(context.as_scu),
             )
             for context in association.accepted_contexts
         }
@@ -131,6 +142,7 @@ class Takeover:
                 on_answer=lambda answer, size: self._on_answer(
                     association, answer, size
                 ),
+                queries=self._queries,
             ),
             network_timeout_s=settings.network_timeout_s,
             peer_maximum=association.requestor.maximum_length or 0,

@@ -14,7 +14,7 @@ from core.errors import (
 )
 from dicom_node.query.matching import InvalidQuery
 
-__all__ = ["Refused", "answer_for_error", "not_found", "refusal"]
+__all__ = ["RETRY_AFTER", "Refused", "answer_for_error", "not_found", "refusal"]
 
 # First match counts. PS3.18 8.5 and Tables 10.4.3-1, 10.5.3-1, 10.6.3-1.
 _STATUSES: tuple[tuple[type[SecondreadError], int], ...] = (
@@ -27,7 +27,7 @@ _STATUSES: tuple[tuple[type[SecondreadError], int], ...] = (
 )
 _OPERATOR_TEXT = "the service cannot answer now; its log tells why"
 _BUG_TEXT = "an unexpected error of this service; its log tells where"
-_RETRY_AFTER_S = "30"
+RETRY_AFTER: Mapping[str, str] = {"Retry-After": "30"}
 
 
 class Refused(Exception):
@@ -65,7 +65,7 @@ def answer_for_error(error: Exception) -> Refused:
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             hidden = isinstance(error, OperatorError)
-            headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+            headers = RETRY_AFTER if status == 503 else None
             text = _OPERATOR_TEXT if hidden else str(error)
             return Refused(status, text, headers=headers)
     return Refused(500, _BUG_TEXT)

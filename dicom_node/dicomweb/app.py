@@ -4,7 +4,7 @@
 `/dicom-web`); who may use it is decided by the callable that is passed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,7 +17,10 @@ from core.settings import Settings
 from dicom_node.dicomweb.access import Authorise
 from dicom_node.dicomweb.answers import answer_for_error, refusal
 from dicom_node.dicomweb.qido import Searching
+from dicom_node.dicomweb.rendered import Rendering
+from dicom_node.dicomweb.renderer import Renderer
 from dicom_node.dicomweb.service import Service
+from dicom_node.dicomweb.stow import Storing
 from dicom_node.dicomweb.wado import Retrieving
 from dicom_node.guards.quiet import quiet_pynetdicom
 from dicom_node.instance_store import InstanceStore
@@ -27,6 +30,7 @@ from dicom_node.receive import Receiver
 __all__ = ["dicomweb_app"]
 
 Endpoint = Callable[[Request], Response]
+AsyncEndpoint = Callable[[Request], Awaitable[Response]]
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
@@ -40,6 +44,7 @@ def dicomweb_app(
     *,
     authorise: Authorise,
     receiver: Receiver | None = None,
+    renderer: Renderer | None = None,
 ) -> Starlette:
     """Put a DICOMweb origin server together.
 
@@ -53,6 +58,8 @@ def dicomweb_app(
         Asked with each request and what it wants to do; see `access.Authorise`.
     receiver
         Takes in what STOW-RS sends; None where instances are not received.
+    renderer
+        Decodes pixels; None where frames are sent as stored and nothing is rendered.
 
     Returns
     -------
@@ -61,12 +68,13 @@ def dicomweb_app(
     quiet_pynetdicom()
     service = Service(
         settings=settings.dicomweb,
+        node=settings.node,
         database=database,
         store=store,
         search=Search(database, store),
         authorise=authorise,
         receiver=receiver,
-        called_ae_title=settings.node.ae_title,
+        renderer=renderer,
     )
     return Starlette(
         routes=_routes(service),
@@ -76,6 +84,7 @@ def dicomweb_app(
 
 def _routes(service: Service) -> list[BaseRoute]:
     searching, retrieving = Searching(service), Retrieving(service)
+    rendering = Rendering(service)
     gets: list[tuple[str, Endpoint]] = [
         ("/studies", searching.studies),
         ("/series", searching.series),
@@ -89,13 +98,25 @@ def _routes(service: Service) -> list[BaseRoute]:
             for suffix, endpoint in (
                 ("", retrieving.instances),
                 ("/metadata", retrieving.metadata),
+                ("/rendered", rendering.rendered),
+                ("/thumbnail", rendering.thumbnail),
             )
         ),
         (_INSTANCE + "/frames/{frames}", retrieving.frames),
+        (_INSTANCE + "/frames/{frames}/rendered", rendering.rendered),
+        (_INSTANCE + "/frames/{frames}/thumbnail", rendering.thumbnail),
         (_INSTANCE + "/bulk/{path:path}", retrieving.bulk_data),
     ]
+    storing = Storing(service)
     return [
-        Route(path, _answering(endpoint), methods=["GET"]) for path, endpoint in gets
+        *(
+            Route(path, _answering(endpoint), methods=["GET"])
+            for path, endpoint in gets
+        ),
+        *(
+            Route(path, _answering_async(storing.store), methods=["POST"])
+            for path in ("/studies", _STUDY)
+        ),
     ]
 
 
@@ -106,16 +127,28 @@ def _answering(endpoint: Endpoint) -> Endpoint:
         try:
             return endpoint(request)
         except Exception as error:  # noqa: BLE001 - no client is left without an answer
-            refused = answer_for_error(error)
-            if refused.status >= 500:
-                get_log().error(
-                    "web_request_failed",
-                    status=refused.status,
-                    error=type(error).__name__,
-                )
-            return refusal(refused)
+            return _refused(error)
 
     return answer
+
+
+def _answering_async(endpoint: AsyncEndpoint) -> AsyncEndpoint:
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:  # noqa: BLE001 - no client is left without an answer
+            return _refused(error)
+
+    return answer
+
+
+def _refused(error: Exception) -> Response:
+    refused = answer_for_error(error)
+    if refused.status >= 500:
+        get_log().error(
+            "web_request_failed", status=refused.status, error=type(error).__name__
+        )
+    return refusal(refused)
 
 
 def _failed(_request: Request, error: Exception) -> Response:

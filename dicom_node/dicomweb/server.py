@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
+from collections.abc import Sequence
 
 import uvicorn
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from dicom_node.dicomweb.access import TokenAuthorisation
 from dicom_node.dicomweb.access_log import AccessLog
 from dicom_node.dicomweb.app import dicomweb_app
 from dicom_node.dicomweb.deadlines import DeadlineProtocol
+from dicom_node.dicomweb.renderer import Renderer
 from dicom_node.instance_store import InstanceStore
 from dicom_node.receive import Receiver
 
@@ -47,6 +49,8 @@ class DicomwebServer:
         Index and files.
     receiver
         Takes in what STOW-RS sends.
+    render_command
+        Starts a process that decodes pixels; empty where nothing is rendered.
     """
 
     def __init__(
@@ -55,9 +59,11 @@ class DicomwebServer:
         database: Database,
         store: InstanceStore,
         receiver: Receiver | None,
+        render_command: Sequence[str] = (),
     ) -> None:
         self._settings = settings.dicomweb
-        self.app = node_app(settings, database, store, receiver)
+        self._renderer = Renderer(render_command) if render_command else None
+        self.app = node_app(settings, database, store, receiver, self._renderer)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -101,6 +107,8 @@ class DicomwebServer:
             return
         server.should_exit = True
         self._thread.join(timeout_s)
+        if self._renderer is not None:
+            self._renderer.close()
 
     def _run(self, server: uvicorn.Server, listener: socket.socket) -> None:
         try:
@@ -133,6 +141,7 @@ def node_app(
     database: Database,
     store: InstanceStore,
     receiver: Receiver | None,
+    renderer: Renderer | None = None,
 ) -> Starlette:
     """Return what the node serves: DICOMweb and a sign of life."""
     required = settings.dicomweb.require_token or not is_loopback(
@@ -144,6 +153,7 @@ def node_app(
         store,
         authorise=TokenAuthorisation(database, required=required),
         receiver=receiver,
+        renderer=renderer,
     )
     return Starlette(
         routes=[Route("/healthz", _alive), Mount(PATH, dicomweb)],

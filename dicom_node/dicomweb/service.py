@@ -2,22 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 
 from core.database.catalogue import StoredObject
 from core.database.engine import Database
-from core.settings import DicomwebSettings
+from core.settings import DicomwebSettings, NodeSettings
 from core.uids import is_valid_uid
 from dicom_node.dicomweb.access import Authorise
 from dicom_node.dicomweb.answers import Refused, not_found
+from dicom_node.dicomweb.renderer import Renderer
 from dicom_node.instance_store import InstanceStore
 from dicom_node.query.search import Search
 from dicom_node.query.stored_files import StoredHeader, object_path, read_header
 from dicom_node.receive import Receiver
 
 __all__ = ["Resource", "Service", "resource_of"]
+
+
+_THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Service:
     ----------
     settings
         Limits and the public address.
+    node
+        What is accepted, and under which title it is filed.
     database, store
         Index and files.
     search
@@ -60,25 +65,27 @@ class Service:
         Takes instances in; None where this process does not receive.
     renderer
         Decodes pixels; None where this process does not render.
-    called_ae_title
-        Under which received instances are filed.
     """
 
     settings: DicomwebSettings
+    node: NodeSettings
     database: Database
     store: InstanceStore
     search: Search
     authorise: Authorise
     receiver: Receiver | None = None
-    renderer: Any = None
-    called_ae_title: str = ""
+    renderer: Renderer | None = None
 
     def root(self, request: Request) -> str:
         """Return the address of this service as the client sees it."""
         if self.settings.public_url:
             return self.settings.public_url.rstrip("/")
         url = request.url
-        return f"{url.scheme}://{url.netloc}{request.scope.get('root_path', '')}"
+        host = url.netloc
+        if host in _THIS_MACHINE and request.scope.get("server"):
+            # Some clients leave the port out of Host, where it belongs (RFC 9110 7.2).
+            host = f"{host}:{request.scope['server'][1]}"
+        return f"{url.scheme}://{host}{request.scope.get('root_path', '')}"
 
     def url_of(self, request: Request, resource: Resource) -> str:
         """Return the address of a resource."""

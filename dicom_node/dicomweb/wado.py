@@ -184,7 +184,8 @@ class Retrieving:
         path = object_path(self._service.store, found)
         asked = chosen.transfer_syntax_uid
         if asked and asked != found.transfer_syntax_uid:
-            return self._service.renderer.transcoded(path)  # type: ignore[no-any-return]
+            assert self._service.renderer is not None  # or it was refused
+            return self._service.renderer.transcoded(path)
         return read_range(path, 0)
 
     # -- metadata ----------------------------------------------------------------------

@@ -10,7 +10,17 @@ from core.errors import InvalidSettings
 from core.settings import NodeSettings
 from dicom_node.shared_state import Places, SharedLock
 
-__all__ = ["Admission", "AssociationRequest", "Refusal"]
+__all__ = [
+    "Admission",
+    "AssociationRequest",
+    "Caller",
+    "Refusal",
+    "is_allowed",
+    "parse_allowed",
+]
+
+Caller = tuple[str, ipaddress.IPv4Network | ipaddress.IPv6Network | None]
+"""A pattern of AE titles and the network it counts for, None for any."""
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _LOOPBACK = "127.0.0.0/8", "::1/128"
@@ -85,7 +95,7 @@ class Admission:
     ) -> None:
         self._settings = settings
         self._enough_space = enough_space
-        self._allowed = tuple(_allowed(entry) for entry in settings.allowed_callers)
+        self._allowed = parse_allowed("node.allowed_callers", settings.allowed_callers)
         self._lock = lock
         self._places = places
         self._owner = owner
@@ -125,22 +135,7 @@ class Admission:
         return next((refusal for refused, refusal in checks if refused), None)
 
     def _is_allowed(self, request: AssociationRequest) -> bool:
-        try:
-            # A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d%zone.
-            address = ipaddress.ip_address(request.peer_address.split("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        address = mapped or address
-        title = request.calling_ae_title.strip()
-        rules = self._allowed or tuple(
-            ("*", ipaddress.ip_network(network)) for network in _LOOPBACK
-        )
-        return any(
-            fnmatch.fnmatchcase(title, pattern)
-            and (network is None or address in network)
-            for pattern, network in rules
-        )
+        return is_allowed(self._allowed, request.calling_ae_title, request.peer_address)
 
     def _take_place(self, request: AssociationRequest, place: Place) -> Refusal | None:
         most_of_one = self._settings.maximum_associations_per_address
@@ -163,19 +158,54 @@ class Admission:
         self._mine = [entry for entry in self._mine if entry[0].is_alive()]
 
 
-def _allowed(
-    entry: str,
-) -> tuple[str, ipaddress.IPv4Network | ipaddress.IPv6Network | None]:
+def parse_allowed(setting: str, entries: Sequence[str]) -> tuple[Caller, ...]:
+    """Read a list of who is allowed.
+
+    Parameters
+    ----------
+    setting
+        Its name, for the error.
+    entries
+        `AE_TITLE@ADDRESS` each; none is any title from this machine.
+
+    Raises
+    ------
+    InvalidSettings
+        If an entry cannot be read.
+    """
+    if not entries:
+        return tuple(("*", ipaddress.ip_network(network)) for network in _LOOPBACK)
+    return tuple(_allowed(setting, entry) for entry in entries)
+
+
+def is_allowed(
+    callers: Sequence[Caller], calling_ae_title: str, peer_address: str
+) -> bool:
+    """Tell whether somebody is on such a list."""
+    try:
+        # A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d%zone.
+        address = ipaddress.ip_address(peer_address.split("%")[0])
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    title = calling_ae_title.strip()
+    return any(
+        fnmatch.fnmatchcase(title, pattern) and (network is None or address in network)
+        for pattern, network in callers
+    )
+
+
+def _allowed(setting: str, entry: str) -> Caller:
     title, _, network = entry.rpartition("@")
     try:
         parsed = None if network == "*" else ipaddress.ip_network(network, strict=False)
     except ValueError as error:
         raise InvalidSettings(
-            f"node.allowed_callers: {entry!r} does not end in an address, a network or "
+            f"{setting}: {entry!r} does not end in an address, a network or "
             "`*`; write e.g. `CT1@10.1.2.3` or `*@10.1.0.0/16`"
         ) from error
     if not title:
         raise InvalidSettings(
-            f"node.allowed_callers: {entry!r} has no AE title; write `*@…` for any"
+            f"{setting}: {entry!r} has no AE title; write `*@…` for any"
         )
     return title, parsed

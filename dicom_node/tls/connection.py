@@ -265,7 +265,23 @@ class TlsSocket(socket.socket):
                 if not self._outgoing.pending:
                     return
                 self._unsent = memoryview(self._outgoing.read())
-            self._unsent = self._unsent[super().send(self._unsent) :]
+            try:
+                self._unsent = self._unsent[super().send(self._unsent) :]
+            except ConnectionError:
+                self._hear_last_words()
+                raise
+
+    def _hear_last_words(self) -> None:
+        """Read the alert of a peer that has gone: it says why."""
+        with suppress(OSError):
+            super().settimeout(0)
+            self._incoming.write(self._scratch[: super().recv_into(self._scratch)])
+            try:
+                self._tls.read(1)
+            except ssl.SSLWantReadError:
+                pass
+            except OSError as error:
+                self._note(error)
 
     def _note(self, error: OSError) -> None:
         if isinstance(error, ssl.SSLError):

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -18,6 +19,8 @@ from dicom_node.senders.c_store import CStoreSender
 from dicom_node.senders.negotiation import Peer
 from dicom_node.senders.sender import Sender
 from dicom_node.senders.stow_rs import StowSender
+from dicom_node.tls import ClientTls
+from tests.certificates import Authority
 
 SR_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -52,6 +55,8 @@ class DicomPeer:
     received: list[bytes] = field(default_factory=list)
     connections: int = 0
     classes: tuple[str, ...] = (SR_3D,)
+    authority: Authority | None = None
+    """If there is one, it speaks TLS and asks for a certificate."""
 
     def __post_init__(self) -> None:
         self._closed = False
@@ -63,6 +68,7 @@ class DicomPeer:
         self._server = entity.start_server(
             ("127.0.0.1", 0),
             block=False,
+            ssl_context=self._encryption(),
             evt_handlers=[
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_CONN_OPEN, self._connected),
@@ -71,8 +77,27 @@ class DicomPeer:
         self.port = self._server.server_address[1]
 
     def sender(self, called: str = "PACS") -> CStoreSender:
-        peer = Peer("127.0.0.1", self.port, called, "SECONDREAD", TIMEOUT_S)
+        tls = None
+        if self.authority is not None:
+            own = self.authority.identity("secondread")
+            tls = ClientTls(
+                ca_file=self.authority.certificate,
+                certificate_file=own.certificate,
+                key_file=own.key,
+            )
+        peer = Peer("127.0.0.1", self.port, called, "SECONDREAD", TIMEOUT_S, tls)
         return CStoreSender(peer)
+
+    def _encryption(self) -> ssl.SSLContext | None:
+        if self.authority is None:
+            return None
+        own = self.authority.identity("pacs")
+        context = ssl.create_default_context(
+            ssl.Purpose.CLIENT_AUTH, cafile=self.authority.certificate
+        )
+        context.load_cert_chain(own.certificate, own.key)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def behave(self, how: str) -> None:
         statuses = {"warn": 0xB000, "refuse": 0x0122, "later": 0xA700}
@@ -116,6 +141,8 @@ class StowPeer:
     how: str = "accept"
     status: int = 200
     body: bytes = b"{}"
+    authority: Authority | None = None
+    """If there is one, it speaks https and asks for a certificate."""
     received: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     connections: int = 0
@@ -139,17 +166,36 @@ class StowPeer:
         self._released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._tls: ClientTls | None = None
+        if self.authority is not None:
+            self._encrypt(self.authority)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
         )
         self._thread.start()
 
-    def sender(self, token: Path | None = None) -> StowSender:
+    def sender(self, token: Path | None = None, keep_open_s: float = 0.0) -> StowSender:
         return StowSender(
-            f"http://127.0.0.1:{self.port}/dicom-web/",
+            f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/dicom-web/",
             bearer_token_file=token,
             timeout_s=TIMEOUT_S,
+            tls=self._tls,
+            keep_open_s=keep_open_s,
+        )
+
+    def _encrypt(self, authority: Authority) -> None:
+        pacs, own = authority.identity("pacs"), authority.identity("secondread")
+        context = ssl.create_default_context(
+            ssl.Purpose.CLIENT_AUTH, cafile=authority.certificate
+        )
+        context.load_cert_chain(pacs.certificate, pacs.key)
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._tls = ClientTls(
+            ca_file=authority.certificate,
+            certificate_file=own.certificate,
+            key_file=own.key,
         )
 
     def behave(self, how: str) -> None:

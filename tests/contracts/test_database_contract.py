@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, event, text
 
 from core.assessment import Decision, assess
 from core.database import (
+    accounts,
     assessments,
     audit,
     deliveries,
@@ -25,8 +26,10 @@ from core.database import (
     outbox,
     shelves,
     studies,
+    worklist,
 )
 from core.database import engine as engine_module
+from core.database.accounts import NewAccount, Role
 from core.database.assessments import NewAssessment
 from core.database.engine import open_database
 from core.database.schema import metadata
@@ -384,3 +387,58 @@ def test_of_two_readers_with_the_same_next_number_one_decides(database, queued_j
         thread.join()
 
     assert sorted(outcomes) == ["decided", "second", "second", "second"]
+
+
+def test_the_worklist_is_written_and_searched(database, queued_job):
+    with database.read() as connection:
+        (study_id,) = worklist.receiving_studies(connection) or [1]
+        last = worklist.last_event(connection)
+        changed = worklist.changed_studies(connection, 0, last)
+    with database.write() as connection:
+        worklist.refresh(
+            connection,
+            study_id,
+            worklist.PatientFacts(patient_name="Müller, Hans", patient_id="P1"),
+            last_event_id=last,
+        )
+
+    with database.read() as connection:
+        found = [
+            worklist.page(connection, worklist.WorklistFilter(**wanted)).total
+            for wanted in (
+                {"text": "muller"},
+                {"text": "roe"},
+                {"modality": "DX"},
+                {"state": "waiting", "sort": "patient"},
+            )
+        ]
+        practice = worklist.practice(connection, "lung 1")
+        again = worklist.changed_studies(connection, 0, last)
+    assert changed == [(study_id, last)]
+    assert found == [1, 0, 1, 1]
+    assert (practice.answers, sum(practice.histogram)) == (0, 0)
+    assert again == []
+
+
+def test_a_one_time_link_makes_one_account_whoever_is_first(database):
+    with database.write() as connection:
+        accounts.add_invitation(connection, "token", Role.ADMIN, expires_at=2e10)
+    used = []
+
+    def use(login: str) -> None:
+        with database.write() as connection:
+            if accounts.use_invitation(connection, "token"):
+                accounts.add_account(
+                    connection, NewAccount(login, "Doe", "Jane", Role.ADMIN, "hash")
+                )
+                used.append(login)
+
+    threads = [threading.Thread(target=use, args=(f"u{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.read() as connection:
+        assert [one.login for one in accounts.accounts(connection)] == used
+    assert len(used) == 1

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from sender_peers import EXPLICIT, SR_3D, DicomPeer, StowPeer, data_set_of, seconds
 
 from dicom_node.senders.sender import Outcome, OutgoingReport
+from tests.certificates import Authority, needs_openssl
 
 pytestmark = [
     pytest.mark.integration,
@@ -29,9 +30,18 @@ def _sockets_that_pynetdicom_leaves():
         gc.collect()
 
 
-@pytest.fixture(params=[DicomPeer, StowPeer], ids=["C-STORE", "STOW-RS"])
-def peer(request):
-    made = request.param()
+@pytest.fixture(
+    params=[
+        (DicomPeer, False),
+        (StowPeer, False),
+        pytest.param((DicomPeer, True), marks=needs_openssl),
+        pytest.param((StowPeer, True), marks=needs_openssl),
+    ],
+    ids=["C-STORE", "STOW-RS", "C-STORE over TLS", "STOW-RS over TLS"],
+)
+def peer(request, tmp_path):
+    kind, encrypted = request.param
+    made = kind(authority=Authority(tmp_path) if encrypted else None)
     yield made
     made.close()
 

@@ -6,6 +6,8 @@ import pytest
 from sender_peers import EXPLICIT, SR_3D, StowPeer, failed_with
 
 from dicom_node.senders.sender import Answer, Outcome, OutgoingReport
+from dicom_node.senders.stow_rs import StowSender
+from dicom_node.tls import ClientTls
 
 pytestmark = pytest.mark.integration
 
@@ -150,3 +152,48 @@ def test_proxies_of_the_environment_are_not_used(peer, report, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
     assert answer_of(peer, report).outcome is Outcome.ACCEPTED
+
+
+def test_one_connection_serves_the_rounds_of_a_courier(peer, report):
+    sender = peer.sender(keep_open_s=5)
+
+    for _ in range(3):
+        list(sender.send([report]))
+        sender.rest()
+    sender.close()
+
+    assert (len(peer.received), peer.connections) == (3, 1)
+
+
+def test_a_kept_connection_that_died_costs_no_attempt(peer, report):
+    sender = peer.sender(keep_open_s=5)
+    list(sender.send([report]))
+    peer.how = "abort once"
+
+    (answer,) = sender.send([report])
+    sender.close()
+
+    assert answer.outcome is Outcome.ACCEPTED
+    assert (len(peer.received), peer.connections) == (3, 2)
+
+
+def test_a_connection_that_dies_twice_is_no_longer_tried(peer, report):
+    sender = peer.sender(keep_open_s=5)
+    list(sender.send([report]))
+    peer.how = "abort"
+
+    (answer,) = sender.send([report])
+    sender.close()
+
+    assert answer.outcome is Outcome.UNAVAILABLE
+    assert len(peer.received) == 3
+
+
+def test_certificates_that_cannot_be_used_are_an_answer(peer, report, tmp_path):
+    tls = ClientTls(ca_file=tmp_path / "absent.pem")
+    sender = StowSender(f"https://127.0.0.1:{peer.port}", tls=tls)
+
+    (answer,) = sender.send([report])
+
+    assert answer.outcome is Outcome.UNAVAILABLE
+    assert "absent.pem cannot be read" in answer.words

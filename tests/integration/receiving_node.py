@@ -5,9 +5,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +60,6 @@ def node_on(
     settings: Settings, on_indexed: Callable[[str], None] = lambda _uid: None
 ) -> Iterator[Node]:
     """Run a node on a free port."""
-    database = open_database(settings)
     store = InstanceStore(settings.data_dir, durable=True)
     indexed: list[str] = []
 
@@ -67,14 +67,17 @@ def node_on(
         indexed.append(study_instance_uid)
         on_indexed(study_instance_uid)
 
-    with receiving(settings) as held:
+    with receiving(settings) as held, closing(open_database(settings)) as database:
         entity = ApplicationEntity(settings, held, database, store, note)
         node = Node(settings, entity, store, entity.start(), indexed)
         try:
             yield node
         finally:
             entity.stop(0.2)
-            database.close()
+            # On a busy machine it may still be at its last batch.
+            for thread in threading.enumerate():
+                if thread.name == "index-writer":
+                    thread.join(10)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from node_world import MODEL, World, make_world
 
 from core.database import events, outbox, studies
 from core.domain import ModelIdentity
+from core.errors import StoreUnavailable
 from core.lifecycle import JobState, StudyState
 from core.settings import (
     AssemblySettings,
@@ -372,3 +373,48 @@ def test_a_study_that_was_forgotten_meanwhile_is_no_error(make):
 
     with world.database.read() as connection:
         assert studies.studies_in_state(connection, StudyState.RECEIVING) == []
+
+
+def test_a_tick_judges_the_studies_that_are_due_and_no_others(make, monkeypatch):
+    world = make()
+    assembly = assembler(world)
+    early = [arrive(world, assembly, "a", study=f"early {n}") for n in range(5)]
+    assembly.tick()
+    world.clock.now += 5
+    late = [arrive(world, assembly, "a", study=f"late {n}") for n in range(5)]
+    assembly.tick()
+    judged: list[str] = []
+    real = assembly._consider
+    monkeypatch.setattr(
+        assembly, "_consider", lambda uid: (judged.append(uid), real(uid))
+    )
+    arrive(world, assembly, "b", study="late 0")
+
+    assembly.tick()
+    nothing_due = list(judged)
+    wait(world, assembly, 5)
+
+    assert nothing_due == []
+    assert sorted(judged) == sorted(early)
+    assert {world.study(uid).state for uid in early} == {StudyState.SETTLED}
+    assert {world.study(uid).state for uid in late} == {StudyState.RECEIVING}
+
+
+def test_what_could_not_be_judged_is_judged_at_the_next_tick(make, monkeypatch):
+    world = make()
+    assembly = assembler(world)
+    uids = [arrive(world, assembly, "a", study=f"s{n}") for n in range(3)]
+    assembly.tick()
+    with monkeypatch.context() as broken:
+        broken.setattr(studies, "study_by_uid", _unreadable)
+        world.clock.now += 10
+        with pytest.raises(StoreUnavailable):
+            assembly.tick()
+
+    assembly.tick()
+
+    assert {world.study(uid).state for uid in uids} == {StudyState.SETTLED}
+
+
+def _unreadable(*_arguments: object) -> None:
+    raise StoreUnavailable("the index cannot be read now")

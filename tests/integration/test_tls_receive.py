@@ -65,11 +65,15 @@ def replace(files: Identity, by: Identity) -> None:
 
 
 def settings_with(
-    tmp_path: Path, files: Identity, authority: Authority, **tls: object
+    tmp_path: Path,
+    files: Identity,
+    authority: Authority,
+    listeners: int = 0,
+    **tls: object,
 ) -> Settings:
     return Settings(
         data_dir=tmp_path / "data",
-        node=NodeSettings(port=0, network_timeout_s=2),
+        node=NodeSettings(port=0, network_timeout_s=2, listeners=listeners),
         store=StoreSettings(low_water_bytes=0),
         tls=TlsSettings(
             **{
@@ -148,19 +152,35 @@ def refusals(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return logged
 
 
-def test_what_comes_over_tls_is_kept_bit_for_bit(node, authority, scanner):
+@pytest.mark.parametrize("listeners", [0, 2])
+def test_what_comes_over_tls_is_kept_bit_for_bit(
+    tmp_path, files, authority, scanner, listeners
+):
+    settings = settings_with(tmp_path, files, authority, listeners)
     samples = [
         Sample(sop_instance_uid=f"1.2.3.4.5.{number}", pixels=bytes(300_000))
         for number in range(3)
     ]
+    expected = {s.sop_instance_uid: sha256(s) for s in samples}
 
-    with associated(node, client_context(authority, scanner), *samples) as peer:
-        statuses = [store_bytes(peer, sample).Status for sample in samples]
+    with node_on(settings) as node:
+        with associated(node, client_context(authority, scanner), *samples) as peer:
+            statuses = [store_bytes(peer, sample).Status for sample in samples]
 
-    assert statuses == [0, 0, 0]
-    assert eventually(
-        lambda: node.rows() == {s.sop_instance_uid: sha256(s) for s in samples}
-    )
+        assert statuses == [0, 0, 0]
+        assert eventually(lambda: node.rows() == expected)
+
+
+def test_each_listener_takes_a_new_certificate(tmp_path, files, authority, scanner):
+    settings = settings_with(tmp_path, files, authority, 2)
+
+    with node_on(settings) as node:
+        before = {shown_by(node, authority, scanner) for _ in range(8)}
+        replace(files, authority.identity("renewed"))
+        after = {shown_by(node, authority, scanner) for _ in range(8)}
+
+    assert (len(before), len(after)) == (1, 1)
+    assert before != after
 
 
 def test_the_plain_port_stays_open_beside_it(node):

@@ -98,6 +98,7 @@ def running_service(data_dir: Path, **settings: str) -> Iterator[Service]:
         **inherited,
         "SECONDREAD_DATA_DIR": str(data_dir),
         "SECONDREAD_NODE__PORT": str(port),
+        "SECONDREAD_REVIEW__PORT": "0",
         "SECONDREAD_DICOMWEB__PORT": "0",
         "NO_COLOR": "1",
         **settings,
@@ -128,7 +129,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def test_sigterm_ends_everything_with_status_0_within_30_s(service: Service):
     children = descendants(service.process.pid)
-    assert {"broker", "node", "worker"} == set(service.children())
+    assert {"broker", "node", "worker", "review"} == set(service.children())
     began = time.monotonic()
 
     service.process.terminate()

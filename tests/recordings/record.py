@@ -9,6 +9,7 @@ Orthanc. The instances are `SAMPLES` below and nobody's.
 """
 
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -47,6 +48,8 @@ def main() -> None:
                 with _relay(node.port) as (port, written, _):
                     send(port)
                 (FOLDER / f"{sender}.pdus").write_bytes(_after_first_pdu(written))
+            _record_orthanc(folder, node.port)
+        (FOLDER / "dcm4che-style.pdus").write_bytes(_as_dcm4che(SAMPLES))
         record_answers(folder)
 
 
@@ -102,6 +105,67 @@ def _pynetdicom(port: int) -> None:
     from tests.integration.receiving_node import send_all
 
     send_all(port, *SAMPLES)
+
+
+def _record_orthanc(folder: Path, target: int) -> None:
+    """Record Orthanc as a sender: it keeps what it is given and sends it on."""
+    from tests.peers import Orthanc
+
+    with Orthanc(folder / "orthanc-sender") as orthanc:
+        stored = [
+            orthanc.post("/instances", path.read_bytes())["ID"]
+            for path in sorted((folder / "study").iterdir())
+        ]
+        with _relay(target) as (port, written, _):
+            orthanc.know("node", port)
+            orthanc.post("/modalities/node/store", {"Resources": stored})
+    (FOLDER / "orthanc.pdus").write_bytes(_after_first_pdu(written))
+
+
+def _as_dcm4che(samples: list[Sample]) -> bytes:
+    """Write what dcm4che would: PDVs are packed, each PDU is filled to its end.
+
+    There is no dcm4che at hand, so this is made after the description of its
+    `PDUEncoder` and not recorded: a command and the beginning of its data set share a
+    PDU of 16378 bytes, the rest follows in full ones, and each message begins another.
+    """
+    longest, stream = 16378, b""
+    for number, sample in enumerate(samples):
+        room, body = longest, b""
+        for header, content in ((1, _command(sample, number)), (0, sample.data_set)):
+            rest = content
+            while rest or not content:
+                size = min(len(rest), room - 6)
+                piece, rest = rest[:size], rest[size:]
+                last = 0 if rest else 2
+                body += struct.pack(">LBB", size + 2, 1, header | last) + piece
+                room -= size + 6
+                if rest or room <= 6:
+                    stream += struct.pack(">BBL", 4, 0, len(body)) + body
+                    room, body = longest, b""
+                if not content:
+                    break
+        if body:
+            stream += struct.pack(">BBL", 4, 0, len(body)) + body
+    return stream + struct.pack(">BBL", 5, 0, 4) + bytes(4)
+
+
+def _command(sample: Sample, number: int) -> bytes:
+    def element(tag: int, value: bytes) -> bytes:
+        return struct.pack("<HHL", 0, tag, len(value)) + value
+
+    def uid(text: str) -> bytes:
+        return text.encode() + b"\0" * (len(text) % 2)
+
+    content = (
+        element(0x0002, uid(sample.sop_class_uid))
+        + element(0x0100, struct.pack("<H", 0x0001))
+        + element(0x0110, struct.pack("<H", number + 1))
+        + element(0x0700, bytes(2))
+        + element(0x0800, bytes(2))
+        + element(0x1000, uid(sample.sop_instance_uid))
+    )
+    return element(0x0000, struct.pack("<L", len(content))) + content
 
 
 @contextmanager

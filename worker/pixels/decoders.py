@@ -24,8 +24,8 @@ class DecoderChoice:
     or does not read a frame. Empty: native, no plug-in."""
     reason: str
     parallel: bool = True
-    """The first one lets go of the interpreter's lock while it decodes: two threads
-    were measured to decode 1.9 times as much as one (`benchmarks.decode`)."""
+    """The first one lets go of the interpreter's lock while it decodes (measured, see
+    `benchmarks.decode`, and held by a test): two threads decode more than one."""
 
 
 _NATIVE = DecoderChoice(
@@ -58,7 +58,7 @@ _HTJ2K = DecoderChoice(
 )
 _RLE = DecoderChoice(
     ("imagecodecs", "pylibjpeg", "pydicom"),
-    "imagecodecs is 2 times as fast as pylibjpeg-rle and lets go of the lock; its "
+    "imagecodecs is 1.2 times as fast as pylibjpeg-rle, which holds the lock; the "
     "header is checked before, as it reads beyond the frame for a bad one; pydicom is "
     "always there",
 )

@@ -1,9 +1,9 @@
 """Stored values of a monochrome image to gray, through one table where that is exact.
 
 A pixel's gray depends on its stored value only. So of 8 and 16 bit images every value
-that there can be is mapped, once, by the very steps that would map the pixels; then
-each pixel is looked up. What the steps ask of the image as a whole, its range, is
-measured before.
+from the least to the greatest is mapped, once, by the very steps that would map the
+pixels; then each pixel is looked up. What the steps ask of the image as a whole, which
+values occur, is measured before.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,6 @@ __all__ = ["monochrome_to_gray"]
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Stored = npt.NDArray[Any]
-
-# Below, making the table takes longer than mapping the pixels.
-_LEAST_PIXELS = 2**16
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,14 @@ def monochrome_to_gray(
             values, occurs, attributes, image=image, inverted=inverted, padding=padding
         )
 
-    narrow = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
-    if not narrow or stored.size < _LEAST_PIXELS:
+    if not _table_pays(stored):
         return mapped(stored, None)
     return _through_table(stored, attributes, mapped, padding=padding)
+
+
+def _table_pays(stored: Stored) -> bool:
+    narrow = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+    return narrow and int(stored.max()) - int(stored.min()) < stored.size // 2
 
 
 Mapped = tuple[FloatArray, tuple[str, ...]]
@@ -117,35 +118,34 @@ def _through_table(
     *,
     padding: _Padding | None,
 ) -> Mapped:
-    # In the order of their bit patterns: a signed value is found by its unsigned twin.
+    least, most = int(stored.min()), int(stored.max())
+    levels = np.arange(least, most + 1).astype(stored.dtype)
+    # A signed value is found by its unsigned twin.
     unsigned = np.dtype(f"u{stored.dtype.itemsize}")
-    levels = np.arange(2 ** (8 * unsigned.itemsize), dtype=unsigned)
-    occurs = _occurring(stored, unsigned, attributes, padding=padding)
-    table, notes = mapped(levels.view(stored.dtype), occurs)
+    places = levels.view(unsigned)
+    occurs = np.zeros(levels.size, np.bool_)
+    if _asks_for_values(attributes) and not _is_monotonic(attributes, padding):
+        there = np.zeros(2 ** (8 * unsigned.itemsize), np.bool_)
+        there[stored.view(unsigned)] = True
+        occurs = there[places]
+    else:
+        occurs[[0, -1]] = True
+    table = np.zeros(2 ** (8 * unsigned.itemsize), np.float32)
+    table[places], notes = mapped(levels, occurs)
     gray: FloatArray = np.asarray(cv2.LUT(stored.view(unsigned), table), np.float32)
     return gray.reshape(stored.shape), notes
 
 
-def _occurring(
-    stored: Stored,
-    unsigned: np.dtype[Any],
-    attributes: Dataset,
-    *,
-    padding: _Padding | None,
-) -> BoolArray:
-    """Mark the values of which the range of the image depends."""
-    occurs = np.zeros(2 ** (8 * unsigned.itemsize), np.bool_)
+def _asks_for_values(attributes: Dataset) -> bool:
+    """Tell whether gray depends on which values there are, not on one alone."""
     window = first_window(attributes)
     by_window = window is not None and window.is_valid
-    ranged = bool(attributes.get("VOILUTSequence")) or not by_window
-    monotonic = not attributes.get("ModalityLUTSequence") and padding is None
-    if ranged and not monotonic:
-        occurs[stored.view(unsigned)] = True
-    else:
-        # A line has its least and its greatest value at its ends.
-        ends = np.array([stored.min(), stored.max()], stored.dtype)
-        occurs[ends.view(unsigned)] = True
-    return occurs
+    return bool(attributes.get("VOILUTSequence")) or not by_window
+
+
+def _is_monotonic(attributes: Dataset, padding: _Padding | None) -> bool:
+    """Tell whether the ends of the stored values are those of the modality values."""
+    return not attributes.get("ModalityLUTSequence") and padding is None
 
 
 def _padding(stored: Stored, image: Dataset) -> _Padding | None:

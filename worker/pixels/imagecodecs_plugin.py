@@ -90,7 +90,8 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> memoryview:
     elif syntax in _JPEG_LS:
         samples = imagecodecs.jpegls_decode(stream)
     elif syntax in _HTJ2K:
-        samples = imagecodecs.htj2k_decode(stream)
+        # Without a colour transform it would come by plane, if not told otherwise.
+        samples = imagecodecs.htj2k_decode(stream, planar=False)
     else:
         threads = runner.get_option(THREADS_OPTION, 1)
         samples = imagecodecs.jpeg2k_decode(stream, numthreads=threads)
@@ -148,5 +149,7 @@ def _decode_rle(stream: bytes, runner: DecodeRunner) -> memoryview:
 def _as_bytes(samples: npt.NDArray[Any], runner: DecodeRunner) -> memoryview:
     runner.set_option("bits_allocated", 8 * samples.dtype.itemsize)
     if runner.samples_per_pixel > 1:
+        if samples.shape[-1] != runner.samples_per_pixel:
+            raise ValueError(f"{samples.shape} is not colour by pixel")
         runner.set_option("planar_configuration", 0)
     return np.ascontiguousarray(samples).data.cast("B")

@@ -121,6 +121,6 @@ def _stored_colours(layout: PixelLayout, header: FrameHeader | None) -> str:
     stated = layout.photometric_interpretation
     if layout.samples != 3 or header is None or header.ycbcr is None:
         return stated
-    if header.rgb_components:
-        return "RGB"
+    if not header.ycbcr:
+        return "RGB" if header.rgb_components else stated
     return stated if "YBR" in stated else "YBR_FULL"

@@ -20,7 +20,13 @@ from worker.pixels.facts import attribute_text, series_facts
 from worker.pixels.limits import PixelLimits
 from worker.pixels.source import open_image
 
-__all__ = ["NothingSuitable", "SelectedImage", "select_radiograph"]
+__all__ = [
+    "NothingSuitable",
+    "SelectedImage",
+    "SelectedSeries",
+    "select_radiograph",
+    "select_series",
+]
 
 Refusal = Callable[[SeriesFacts], tuple[NotAnalysedReason, str] | None]
 
@@ -48,6 +54,15 @@ class SelectedImage:
     reference: ImageReference
     notes: tuple[str, ...] = ()
     """Sentences for the reader: what else there was."""
+
+
+@dataclass(frozen=True)
+class SelectedSeries:
+    """The images to read, all of one series."""
+
+    paths: tuple[Path, ...]
+    """In the order of their numbers."""
+    first: SelectedImage
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,44 @@ def select_radiograph(
     -------
     The image, or why there is none. The answer does not depend on the order of `paths`.
     """
-    limits = limits or PixelLimits()
+    found = _candidates(paths, refusal, limits or PixelLimits())
+    if isinstance(found, NothingSuitable):
+        return found
+    return _image(found)
+
+
+def select_series(
+    paths: Sequence[Path], refusal: Refusal, limits: PixelLimits | None = None
+) -> SelectedSeries | NothingSuitable:
+    """Choose the images that a model of single slices is to read.
+
+    Parameters
+    ----------
+    paths, refusal, limits
+        As for `select_radiograph`.
+
+    Returns
+    -------
+    Every image that may be read of the series that the best one is of, or why there is
+    none. The answer does not depend on the order of `paths`.
+    """
+    found = _candidates(paths, refusal, limits or PixelLimits())
+    if isinstance(found, NothingSuitable):
+        return found
+    series = found[0].reference.series_instance_uid
+    of_it = [one for one in found if one.reference.series_instance_uid == series]
+    return SelectedSeries(tuple(one.path for one in of_it), _image([of_it[0]]))
+
+
+def _image(accepted: Sequence[_Candidate]) -> SelectedImage:
+    first = accepted[0]
+    return SelectedImage(first.path, first.facts, first.reference, _notes(accepted))
+
+
+def _candidates(
+    paths: Sequence[Path], refusal: Refusal, limits: PixelLimits
+) -> list[_Candidate] | NothingSuitable:
+    """Ask every instance; return those that may be read, the best first."""
     accepted: list[_Candidate] = []
     refused: list[tuple[NotAnalysedReason, str]] = []
     seen: list[_Candidate] = []
@@ -107,8 +159,7 @@ def select_radiograph(
     if not accepted:
         return _nothing(refused, seen)
     accepted.sort(key=lambda candidate: candidate.rank)
-    first = accepted[0]
-    return SelectedImage(first.path, first.facts, first.reference, _notes(accepted))
+    return accepted
 
 
 def _is_image(header: Dataset) -> bool:

@@ -147,11 +147,19 @@ def is_big_endian(dataset: Dataset) -> bool:
     return bool(syntax == uid.ExplicitVRBigEndian)
 
 
+_DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode("ascii")
+# Transfer Syntax UID (0002,0010) stands before anything that may be long (PS3.10 7.1).
+_META_BYTES = 1024
+
+
 def _is_deflated(path: Path) -> bool:
     # Files without preamble or meta are no deflated ones that anybody could recognise.
     with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return False
+        head = file.read(_META_BYTES)
+    if head[128:132] != b"DICM":
+        return False
+    if len(head) == _META_BYTES and _DEFLATED not in head:
+        return False
     syntax = read_file_meta_info(path).get("TransferSyntaxUID")
     return bool(syntax == uid.DeflatedExplicitVRLittleEndian)
 

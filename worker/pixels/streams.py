@@ -116,6 +116,12 @@ def _check(
 
 def _check_rle(dataset: Dataset, layout: PixelLayout, data: bytes) -> None:
     segments = layout.samples * layout.bits_allocated // 8
+    if layout.bits_allocated == 1:
+        raise refused(
+            dataset,
+            NotAnalysedReason.PIXELS_UNREADABLE,
+            "single bits in RLE Lossless are not read",
+        )
     if not rle_segments_are_sound(data, segments):
         raise refused(
             dataset,

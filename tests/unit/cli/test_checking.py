@@ -13,6 +13,7 @@ from core.settings import (
     RuleSettings,
     Settings,
     StoreSettings,
+    TlsSettings,
 )
 
 
@@ -196,3 +197,34 @@ def test_models_list_ends_with_1_for_a_refused_package(secondread, data_dir):
     document = json.loads(result.stdout)
     assert result.exit_code == 1
     assert "format" in document["refused"][0]["reason"]
+
+
+def tls_settings(tmp_path, **tls) -> TlsSettings:
+    files = {"certificate_file": tmp_path / "c", "key_file": tmp_path / "k"}
+    return TlsSettings(port=2762, require_client_certificate=False, **files, **tls)
+
+
+def test_without_a_tls_port_nothing_is_said_of_tls(tmp_path):
+    assert list(machine.check_tls(Settings(data_dir=tmp_path))) == []
+
+
+def test_certificates_that_cannot_be_used_are_a_failure(tmp_path):
+    settings = Settings(data_dir=tmp_path, tls=tls_settings(tmp_path))
+
+    check = only(machine.check_tls(settings))
+
+    assert check.level is Level.FAIL
+    assert "tls.certificate_file" in check.finding
+
+
+def test_a_plain_port_that_is_closed_is_in_order_whoever_listens_there(
+    tmp_path, taken_port
+):
+    settings = Settings(
+        data_dir=tmp_path,
+        node=NodeSettings(port=taken_port),
+        tls=tls_settings(tmp_path, only=True),
+    )
+
+    assert only(machine.check_port(settings)).level is Level.OK
+    assert settings.dicom_ports == {"tls.port": 2762}

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from cli.main import app
 from cli.network import Address, dicom_files_of, parse_address
 
 
@@ -49,3 +51,20 @@ def test_a_file_that_is_named_is_sent_whatever_it_is(tmp_path):
     path.write_text("nothing")
 
     assert dicom_files_of([path, path]) == [path]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--tls-ca", "ca.pem"],
+        ["--tls-any-name"],
+        ["--tls"],  # this installation has no TLS port
+    ],
+)
+def test_what_does_not_go_together_about_tls_is_a_usage_error(tmp_path, words):
+    given = ["echo", *words, "--data-dir", str(tmp_path)]
+
+    result = CliRunner().invoke(app, given)
+
+    assert result.exit_code == 2
+    assert "tls" in result.output.lower()

@@ -7,6 +7,7 @@ import pytest
 from core.errors import InvalidSettings
 from core.settings import NodeSettings
 from dicom_node.contexts import (
+    QUERY_RETRIEVE_CLASSES,
     storage_sop_classes,
     supported_contexts,
     transfer_syntaxes,
@@ -125,7 +126,8 @@ def test_every_class_of_the_storage_service_is_offered_once() -> None:
     offered = [context.abstract_syntax for context in supported_contexts(("1.2.3",))]
 
     assert len(offered) == len(set(offered))
-    assert {*storage_sop_classes(), "1.2.3", "1.2.840.10008.1.1"} == set(offered)
+    others = {"1.2.840.10008.1.1", *QUERY_RETRIEVE_CLASSES}
+    assert {*storage_sop_classes(), "1.2.3", *others} == set(offered)
     assert len(storage_sop_classes()) > 170
 
 

@@ -24,6 +24,7 @@ from dicom_node.data_transfer.protocol import (
     ReleaseRequested,
     State,
     encode_abort,
+    encode_data_set,
     encode_message,
     encode_release_response,
 )
@@ -191,7 +192,7 @@ def test_each_pdu_does_in_each_state_what_the_table_says(
         (pdu(P_DATA, pdv(1, 3, ECHO[:-1])), Abort.SERVICE_USER),
         (pdu(P_DATA, pdv(3, 3, store_command(e0110=None))), Abort.SERVICE_USER),
         (pdu(P_DATA, pdv(3, 3, store_command(e0800=None))), Abort.SERVICE_USER),
-        (pdu(P_DATA, pdv(3, 3, store_command(e0100=b"\x20\0"))), Abort.SERVICE_USER),
+        (pdu(P_DATA, pdv(3, 3, store_command(e0100=b"\x10\x01"))), Abort.SERVICE_USER),
         (
             pdu(P_DATA, pdv(3, 3, store_command()))
             + pdu(P_DATA, pdv(3, 0, bytes(4000))) * 3,
@@ -263,3 +264,26 @@ def test_a_response_is_cut_to_what_the_peer_takes(peer_maximum: int) -> None:
         encoded = encoded[6 + length :]
     assert isinstance(began, MessageBegan)
     assert max(lengths) <= max(peer_maximum, 8) or peer_maximum == 0
+
+
+@pytest.mark.parametrize("peer_maximum", [0, 8, 20, 64, 16384])
+def test_a_data_set_that_we_send_is_what_a_peer_reads(peer_maximum: int) -> None:
+    limits = Limits(
+        maximum_pdu_length=1 << 18,
+        maximum_command_bytes=1024,
+        maximum_data_set_bytes=1 << 20,
+    )
+    content = bytes(range(256)) * 700
+    pieces = [content[:1], content[1:1000], b"", content[1000:]]
+    protocol = DataTransfer([3], limits)
+
+    sent = pdu(P_DATA, pdv(3, 3, store_command())) + b"".join(
+        encode_data_set(pieces, 3, peer_maximum)
+    )
+    received = b"".join(
+        bytes(event.data)
+        for event in protocol.receive(memoryview(sent))
+        if isinstance(event, Fragment)
+    )
+
+    assert received == content

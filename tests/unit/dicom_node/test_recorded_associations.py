@@ -77,5 +77,7 @@ def test_every_kind_of_sender_is_recorded() -> None:
         "dcmtk-storescu-4k",
         "dcmtk-storescu-abort",
         "dcmtk-dcmsend",
+        "dcm4che-style",
+        "orthanc",
         "pynetdicom-store",
     }

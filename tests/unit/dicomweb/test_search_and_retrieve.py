@@ -39,7 +39,9 @@ def served(
         parts = stored.parts
         app = node_app(parts.settings, parts.database, parts.store, parts.receiver)
         with TestClient(
-            app, base_url=f"http://{host}/dicom-web/", raise_server_exceptions=False
+            app,
+            base_url=f"http://{host}:8080/dicom-web/",
+            raise_server_exceptions=False,
         ) as client:
             yield client, stored
 
@@ -81,7 +83,7 @@ def test_the_study_list_of_ohif_has_what_it_shows(tmp_path: Path) -> None:
     assert study["00201206"]["Value"] == [2]
     assert study["00201208"]["Value"] == [2]
     assert study["00081190"]["Value"] == [
-        f"http://127.0.0.1/dicom-web/studies/{uid(1)}"
+        f"http://127.0.0.1:8080/dicom-web/studies/{uid(1)}"
     ]
     assert "00104000" not in study
 

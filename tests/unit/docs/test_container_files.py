@@ -62,6 +62,8 @@ def test_each_command_of_the_containers_exists(arguments: list[str]) -> None:
     words = [word for word in arguments if word not in {"CMD", "secondread"}]
     program: Any = typer.main.get_command(app)
     command = program.commands[words[0]]
+    if hasattr(command, "commands"):
+        command = command.commands[words[1]]
     options = {name for one in command.params for name in one.opts}
 
     assert {word for word in words if word.startswith("-")} <= options, shlex.join(

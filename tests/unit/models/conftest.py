@@ -30,5 +30,6 @@ def bundle_copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
 @pytest.fixture(params=sorted(LIGHT_RUNTIMES))
 def light_runtime(request: pytest.FixtureRequest):
     """Each runtime that needs an extra, where the extra is installed."""
-    pytest.importorskip({"litert": "ai_edge_litert"}[request.param])
+    modules = {"litert": "ai_edge_litert", "onnx": "onnxruntime"}
+    pytest.importorskip(modules[request.param])
     return LIGHT_RUNTIMES[request.param]

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 import imagecodecs
 import numpy as np
@@ -11,9 +12,10 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from core.domain import NotAnalysedReason
 from core.errors import UnsupportedImage
-from tests.pixels import frames_of
-from worker.phantom import chest_radiograph, to_dicom
-from worker.phantom.encode import ENCODERS
+from tests.decoding import decoded_by_each, tolerance
+from tests.pixels import colour_film, film, frames_of
+from worker.phantom import to_dicom
+from worker.phantom.encode import ENCODERS, NATIVE_SYNTAXES
 from worker.pixels import decode, decoders
 from worker.pixels.decode import iter_frames, open_frames
 from worker.pixels.decoders import DECODERS, decoder
@@ -120,33 +122,36 @@ class _Nobody:
 
 @pytest.mark.parametrize("syntax", PARALLEL)
 def test_a_decoder_that_counts_as_parallel_lets_other_threads_run(syntax):
-    # Nobody is made to hand over the interpreter's lock, so another thread runs before
-    # the end only if the decoder lets go of it.
-    film = chest_radiograph(rows=400, columns=400)
-    image = to_dicom(film, bits_stored=8, transfer_syntax_uid=syntax)
+    # Nobody is made to hand over the interpreter's lock, so another thread can say stop
+    # only if the decoder lets go of it.
+    image = to_dicom(film(256, 256), bits_stored=8, transfer_syntax_uid=syntax)
     opened = open_frames(image)
     encoded = next(opened.encoded())
     opened.decode(encoded)
-    begun, finished = threading.Event(), []
+    begun, stop = threading.Event(), threading.Event()
 
-    def decode_for_a_while():
+    def decode_until_told():
         begun.set()
-        for _ in range(40):
+        patience = time.monotonic() + 5
+        while not stop.is_set():
+            if time.monotonic() > patience:
+                return
             opened.decode(encoded)
-        finished.append(True)
+        told.append(True)
 
+    told: list[bool] = []
     interval = sys.getswitchinterval()
     sys.setswitchinterval(100)
     try:
-        thread = threading.Thread(target=decode_for_a_while)
+        thread = threading.Thread(target=decode_until_told)
         thread.start()
         begun.wait()
-        ran_meanwhile = not finished
+        stop.set()
         thread.join()
     finally:
         sys.setswitchinterval(interval)
 
-    assert ran_meanwhile
+    assert told
 
 
 @pytest.mark.parametrize("syntax", sorted(ENCODERS))
@@ -212,9 +217,9 @@ def test_offsets_that_lead_out_of_an_rle_frame_are_not_followed(header):
 
 
 def test_rle_in_colour_is_read_by_plane():
-    film = np.stack([chest_radiograph(rows=40, columns=36, seed=n) for n in (1, 2, 3)])
+    drawn = colour_film(40, 36)
     image = to_dicom(
-        np.moveaxis(film, 0, -1).copy(),
+        drawn,
         bits_stored=8,
         modality="CR",
         photometric_interpretation="RGB",
@@ -223,7 +228,7 @@ def test_rle_in_colour_is_read_by_plane():
 
     (frame,) = iter_frames(image)
 
-    assert np.abs(frame / 255 - np.moveaxis(film, 0, -1)).max() < 0.01
+    assert np.abs(frame / 255 - drawn).max() < 0.01
 
 
 def test_bright_lossy_htj2k_does_not_wrap():
@@ -250,3 +255,47 @@ def test_bright_lossy_htj2k_does_not_wrap():
 def _close(frames, stored, syntax) -> bool:
     worst = np.abs(np.asarray(frames, "f8") - stored).max()
     return worst == 0 if ENCODERS[syntax].lossy_method is None else worst < 30
+
+
+@pytest.mark.parametrize(
+    ("bits_stored", "signed"), [(8, False), (12, True), (16, True)]
+)
+@pytest.mark.parametrize("syntax", sorted({*ENCODERS, *NATIVE_SYNTAXES}))
+def test_decoders_agree_on_gray(syntax, bits_stored, signed):
+    lossy = syntax in ENCODERS and ENCODERS[syntax].lossy_method is not None
+    if lossy and bits_stored > ENCODERS[syntax].maximum_bits:
+        pytest.skip("this encoding has no such values")
+    image = to_dicom(
+        film(61, 47),
+        bits_stored=bits_stored,
+        signed=signed and not lossy,
+        modality="CR",
+        transfer_syntax_uid=syntax,
+    )
+
+    _agree(image, syntax)
+
+
+@pytest.mark.parametrize("syntax", sorted({*ENCODERS, *NATIVE_SYNTAXES}))
+def test_decoders_agree_on_colour(syntax):
+    if syntax == uid.JPEGExtended12Bit:
+        pytest.skip("12 bits in colour are not written")
+    image = to_dicom(
+        colour_film(61, 47),
+        bits_stored=8,
+        modality="CR",
+        photometric_interpretation="RGB",
+        transfer_syntax_uid=syntax,
+    )
+
+    _agree(image, syntax)
+
+
+def _agree(image, syntax) -> None:
+    opened = open_frames(image)
+    (_, ours), *others = decoded_by_each(opened, next(opened.encoded()))
+    allowed = tolerance(syntax, colour=image.SamplesPerPixel > 1)
+    assert others
+    for name, frame in others:
+        assert frame.shape == ours.shape, name
+        assert np.abs(frame.astype("f8") - ours).max() <= allowed, name

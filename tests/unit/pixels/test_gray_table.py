@@ -59,15 +59,15 @@ def test_the_table_changes_no_bit(case):
         return
     before = stored.copy()
 
-    def mapped(least_pixels: int):
+    def mapped(*, table: bool):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gray, "_LEAST_PIXELS", least_pixels)
+            patch.setattr(gray, "_table_pays", lambda _: table)
             return gray.monochrome_to_gray(
                 stored, image, image=image, inverted=inverted
             )
 
-    by_table, notes = mapped(0)
-    one_by_one, same_notes = mapped(10**9)
+    by_table, notes = mapped(table=True)
+    one_by_one, same_notes = mapped(table=False)
 
     assert np.array_equal(by_table, one_by_one)
     assert by_table.dtype == np.float32
@@ -76,7 +76,7 @@ def test_the_table_changes_no_bit(case):
 
 
 def test_a_frame_that_may_not_be_written_is_mapped_by_table():
-    stored = np.arange(2**16, dtype="u2").reshape(256, 256)
+    stored = np.arange(2**12, dtype="u2").reshape(64, 64).repeat(8, axis=0)
     stored.setflags(write=False)
 
     pixels, _ = gray.monochrome_to_gray(

@@ -68,10 +68,25 @@ def error(reason: str, *, final: bool) -> dict:
     return {"error": {"reason": reason, "explanation": "as scripted", "final": final}}
 
 
+# What a model package says of its own time, and how long it takes to load.
+LIMIT, START = SCRIPT.with_suffix(".limit"), SCRIPT.with_suffix(".start")
+
 for line in sys.stdin:
+    order = json.loads(line)
+    number = {"number": order["number"]}
+    if order["operation"] == "prepare":
+        limit = float(LIMIT.read_text()) if LIMIT.exists() else 20.0
+        time.sleep(float(START.read_text()) if START.exists() else 0.0)
+        print(json.dumps({**number, "result": {"time_limit_s": limit}}), flush=True)
+        continue
     word = next_word()
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "late-death":
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "memory-watch":
+        os._exit(86)
     elif word == "hang":
         time.sleep(3600)
     elif word.startswith("slow="):
@@ -81,5 +96,5 @@ for line in sys.stdin:
     elif word == "bundle":
         reply = error("InvalidBundle", final=True)
     else:
-        reply = answer(json.loads(line))
-    print(json.dumps(reply), flush=True)
+        reply = answer(order)
+    print(json.dumps({**number, **reply}), flush=True)

@@ -1,12 +1,14 @@
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from core.database import deliveries, jobs, reports, studies
 from core.database.engine import open_database
-from core.lifecycle import JobState
-from core.settings import DestinationSettings, ReportSettings
+from core.lifecycle import DeliveryState, JobState
+from core.settings import DestinationSettings, ReportSettings, ReviewSettings
+from tests.unit.core.conftest import settle
 from worker.job_runner import JobRunner
 
 
@@ -200,6 +202,112 @@ def test_each_destination_gets_the_report_class_it_can_take(
     }
 
 
+def run_side_by_side(runner, job_ids):
+    threads = [threading.Thread(target=runner.run, args=(one,)) for one in job_ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=40)
+
+
+@pytest.fixture
+def other_job(database, received):
+    """A job of another study."""
+    other = replace(
+        received,
+        study_instance_uid="1.2.4",
+        series_instance_uid="1.2.4.1",
+        sop_instance_uid="1.2.4.1.1",
+        sha256="c" * 64,
+    )
+    with database.write() as connection:
+        studies.record_instance(connection, other)
+    return settle(database, "1.2.4")
+
+
+def test_a_death_in_company_costs_nobody_an_attempt_and_each_is_read_alone(
+    runner, database, queued_job, other_job, script
+):
+    runner.warm_up()
+    script("late-death")
+
+    run_side_by_side(runner, [queued_job, other_job])
+
+    for job_id in (queued_job, other_job):
+        row = job(database, job_id)
+        assert (row.state, row.attempts) == (JobState.REPORTED, 1)
+
+
+def test_a_study_that_also_dies_alone_loses_one_attempt_and_its_neighbour_none(
+    runner, database, queued_job, other_job, script
+):
+    runner.warm_up()
+    script("late-death", "die")
+
+    run_side_by_side(runner, [queued_job, other_job])
+
+    rows = [job(database, job_id) for job_id in (queued_job, other_job)]
+    assert sorted((row.state, row.attempts) for row in rows) == [
+        (JobState.QUEUED, 1),
+        (JobState.REPORTED, 1),
+    ]
+
+
+def test_two_jobs_are_in_one_process_only_once_its_models_are_warm(
+    runner, database, queued_job, other_job, script
+):
+    script("slow=1")
+    thread = threading.Thread(target=runner.run, args=(queued_job,))
+    thread.start()
+    while job(database, queued_job).child_pid is None:
+        time.sleep(0.02)
+    second = threading.Thread(target=runner.run, args=(other_job,))
+    second.start()
+    time.sleep(0.3)
+
+    assert job(database, other_job).state is JobState.QUEUED
+
+    thread.join(timeout=20)
+    second.join(timeout=20)
+    assert job(database, other_job).state is JobState.REPORTED
+
+
+def test_what_the_model_package_says_of_its_time_ends_a_reading(
+    runner, database, queued_job, script, tmp_path
+):
+    (tmp_path / "script.limit").write_text("0.3")
+    script("hang")
+    began = time.monotonic()
+
+    runner.run(queued_job)
+
+    row = job(database, queued_job)
+    assert (row.state, row.attempts, row.reason) == (JobState.QUEUED, 1, "time limit")
+    assert "0.3 s" in row.explanation
+    assert time.monotonic() - began < 15
+
+
+def test_the_start_of_a_process_does_not_count_as_reading(
+    runner, database, queued_job, tmp_path
+):
+    (tmp_path / "script.limit").write_text("2")
+    (tmp_path / "script.start").write_text("3")
+
+    runner.run(queued_job)
+
+    row = job(database, queued_job)
+    assert row.state is JobState.REPORTED
+    assert row.timings["start"] >= 3
+
+
+def test_a_job_keeps_the_seconds_of_every_stage(runner, database, queued_job):
+    runner.run(queued_job)
+
+    timings = job(database, queued_job).timings
+    assert set(timings) == {"queued", "start", "infer", "report"}
+    assert all(seconds >= 0 for seconds in timings.values())
+
+
 def test_a_late_instances_report_names_the_former_one(
     runner, database, queued_job, settle_again
 ):
@@ -218,3 +326,34 @@ def test_two_workers_of_one_installation_are_one_device(settings, make_process):
 
     assert first._installation_uid == second._installation_uid
     assert open_database(settings)
+
+
+@pytest.mark.parametrize("held", ["*", "lung"])
+def test_a_report_of_a_held_model_waits_for_a_reader(
+    settings, make_process, database, queued_job, held
+):
+    review = ReviewSettings(hold=(held,))
+    runner = JobRunner(settings.model_copy(update={"review": review}), make_process)
+
+    runner.run(queued_job)
+
+    assert due(database) == []
+    with database.read() as connection:
+        study = studies.study_by_uid(connection, "1.2.3")
+        (row,) = deliveries.deliveries_of_study(connection, study.id)
+    assert row.state is DeliveryState.HELD
+
+
+def test_a_report_of_a_failure_is_not_held(
+    settings, make_process, database, queued_job, script
+):
+    review = ReviewSettings(hold=("*",))
+    runner = JobRunner(settings.model_copy(update={"review": review}), make_process)
+    for _ in range(3):
+        script("die")
+        runner.run(queued_job)
+
+    script()
+    runner.run(queued_job)
+
+    assert len(due(database)) == 1

@@ -1,4 +1,5 @@
 import os
+import threading
 
 import pytest
 
@@ -95,14 +96,92 @@ def test_a_process_is_replaced_after_its_share_of_jobs(settings, make_process):
             update={"worker": WorkerSettings(maximum_jobs_per_process=2)}
         )
     )
-    ask(process)
-    first = process.pid
-    ask(process)
+    pids = []
+    for _ in range(3):
+        with process.job():
+            ask(process)
+            pids.append(process.pid)
 
-    ask(process)
+    assert pids[0] == pids[1] != pids[2]
+    assert not alive(pids[0])
 
-    assert process.pid != first
-    assert not alive(first)
+
+def test_a_process_is_not_replaced_under_a_job_that_is_in_it(settings, make_process):
+    process = make_process(
+        settings.model_copy(
+            update={"worker": WorkerSettings(maximum_jobs_per_process=1)}
+        )
+    )
+    seen = []
+
+    def another_job():
+        with process.job():
+            seen.append(process.start())
+
+    with process.job():
+        ask(process)
+        first = process.pid
+        thread = threading.Thread(target=another_job)
+        thread.start()
+        thread.join(0.3)
+        assert seen == []
+        assert ask(process) == {"models": []}
+        assert process.pid == first
+    thread.join(20)
+
+    assert seen != [first]
+
+
+def test_answers_of_requests_side_by_side_find_whoever_asked(process):
+    found = {}
+
+    def request(number):
+        order = {"sop_class_uids": [], "study_instance_uid": str(number)}
+        operation = "report" if number % 2 else "warm up"
+        found[number] = process.request(
+            operation, order, time_limit_s=20, ticker=ticker()
+        )
+
+    threads = [threading.Thread(target=request, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    for number in range(12):
+        expected = {"documents": []} if number % 2 else {"models": []}
+        assert found[number] == expected
+
+
+def test_a_death_tells_whether_there_was_company(process, script):
+    script("late-death")
+    told = []
+
+    def request():
+        try:
+            ask(process)
+        except AttemptFailed as error:
+            told.append(error.in_company)
+
+    threads = [threading.Thread(target=request) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert told == [True, True]
+
+    script("die")
+    request()
+    assert told[2:] == [False]
+
+
+def test_a_process_that_ends_for_its_memory_says_so(process, script):
+    script("memory-watch")
+
+    with pytest.raises(AttemptFailed, match="memory_mib") as caught:
+        ask(process)
+
+    assert caught.value.reason == "memory"
 
 
 def test_the_process_ends_by_itself_when_its_line_is_cut(process):

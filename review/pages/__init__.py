@@ -1,0 +1,1 @@
+"""The pages: each module is one page, its answers and its acts."""
