@@ -37,6 +37,7 @@ class Visit:
     number: int
     lengths: list[int] = field(default_factory=list)
     """Of the P-DATA-TF PDUs."""
+    has_ended: bool = False
 
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
@@ -122,6 +123,7 @@ class ScriptedScp:
             with suppress(OSError, EOFError, ValueError):
                 self._serve(visit)
             connection.close()
+            visit.has_ended = True
 
     def _serve(self, visit: Visit) -> None:
         kind, body = self._pdu(visit)

@@ -24,8 +24,8 @@ from tests.certificates import Authority
 
 SR_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 EXPLICIT = "1.2.840.10008.1.2.1"
-TIMEOUT_S = 0.6
-HANG_S = 2.5
+TIMEOUT_S = 1.2
+HANG_S = 5.0
 
 
 def data_set_of(part10: bytes) -> bytes:

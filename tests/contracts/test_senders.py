@@ -131,7 +131,7 @@ def test_each_misbehaviour_is_an_answer_and_no_error(
 
     assert answer.outcome is outcome
     assert told in answer.words
-    assert seconds(began) < 5
+    assert seconds(began) < 10
 
 
 def test_a_broken_connection_is_made_again_for_the_next_report(peer, make_report):
@@ -154,7 +154,7 @@ def test_a_dead_destination_does_not_cost_its_timeout_for_each_report(
 
     assert {answer.outcome for answer in answers} == {Outcome.UNAVAILABLE}
     assert len(peer.received) <= 2
-    assert seconds(began) < 6
+    assert seconds(began) < 9
 
 
 def test_a_file_that_is_gone_is_an_answer_and_no_error(peer, make_report):

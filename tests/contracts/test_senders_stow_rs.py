@@ -155,7 +155,7 @@ def test_proxies_of_the_environment_are_not_used(peer, report, monkeypatch):
 
 
 def test_one_connection_serves_the_rounds_of_a_courier(peer, report):
-    sender = peer.sender(keep_open_s=5)
+    sender = peer.sender(keep_open_s=60)
 
     for _ in range(3):
         list(sender.send([report]))
@@ -166,7 +166,7 @@ def test_one_connection_serves_the_rounds_of_a_courier(peer, report):
 
 
 def test_a_kept_connection_that_died_costs_no_attempt(peer, report):
-    sender = peer.sender(keep_open_s=5)
+    sender = peer.sender(keep_open_s=60)
     list(sender.send([report]))
     peer.how = "abort once"
 
@@ -178,7 +178,7 @@ def test_a_kept_connection_that_died_costs_no_attempt(peer, report):
 
 
 def test_a_connection_that_dies_twice_is_no_longer_tried(peer, report):
-    sender = peer.sender(keep_open_s=5)
+    sender = peer.sender(keep_open_s=60)
     list(sender.send([report]))
     peer.how = "abort"
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_node.data_transfer.command_set import (
@@ -67,6 +67,7 @@ def pdv(context: int, control: int, content: bytes) -> bytes:
     return struct.pack(">LBB", len(content) + 2, context, control) + content
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0, 100, 16384]))
 def test_any_cut_of_the_same_bytes_means_the_same(seed, peer_maximum):
     rng = random.Random(seed)
@@ -187,6 +188,7 @@ def test_what_breaks_the_protocol_is_an_abort_with_its_reason(stream, abort):
     assert found.value.abort is abort
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(stream):
     answers = Answers(CONTEXTS)
