@@ -114,7 +114,7 @@ PLANS: Mapping[str, Plan] = {
         "CT",
         "dcmsend as shipped",
         ("storescp as shipped", "log", "file"),
-        count=20,
+        count=60,
         bars=(Bar("nagle", "log", "storescp as shipped"),),
     ),
     "tls": Plan(

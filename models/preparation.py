@@ -141,12 +141,14 @@ def _average_rows(image: FloatArray, rows: int) -> FloatArray:
     if image.shape[0] < _LEAST_SHRINK * rows or image.size < _LARGE_IMAGE:
         return image
     averaged = np.empty((rows, image.shape[1]), np.float32)
-    for first, above, weights in _row_weights(image.shape[0], rows):
-        np.matmul(
-            weights,
-            image[above : above + weights.shape[1]],
-            out=averaged[first : first + len(weights)],
-        )
+    # What is not finite stays so, and is refused behind the resize.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for first, above, weights in _row_weights(image.shape[0], rows):
+            np.matmul(
+                weights,
+                image[above : above + weights.shape[1]],
+                out=averaged[first : first + len(weights)],
+            )
     return averaged
 
 

@@ -258,6 +258,7 @@ def study_page(
     *,
     before: int | None,
     limit: int = _PAGE,
+    offset: int = 0,
 ) -> list[CataloguedStudy]:
     """Return a page of studies, the last received first.
 
@@ -271,12 +272,15 @@ def study_page(
         `study_id` of the last row of the page before.
     limit
         How many at most.
+    offset
+        How many are left out before the first.
     """
     query = (
         select(catalogue_study)
         .where(*conditions)
         .order_by(catalogue_study.c.study_id.desc())
         .limit(limit)
+        .offset(offset)
     )
     if before is not None:
         query = query.where(catalogue_study.c.study_id < before)

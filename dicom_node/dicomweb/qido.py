@@ -66,9 +66,9 @@ class Searching:
         media_type = choose_json(request)
         resource = resource_of(request)
         asked = _Asked(request, level, resource, service.settings.maximum_results)
-        matches = service.search.find(asked.query)
+        matches = service.search.find(asked.query, asked.offset)
         # One more than is sent tells whether there are more.
-        found = list(islice(matches, asked.offset, asked.offset + asked.limit + 1))
+        found = list(islice(matches, asked.limit + 1))
         more = len(found) > asked.limit
         headers = {"Cache-Control": "no-store"}
         if more and asked.limited_by_us:

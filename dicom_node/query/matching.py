@@ -23,6 +23,7 @@ Path = tuple[int, ...]
 
 _LONGEST_KEY = 1024
 _MOST_VALUES = 1000
+_MOST_FRAGMENTS = 4
 _EMPTY = '""'
 _LIST_SEPARATORS = re.compile(r"[\\,]")
 _RANGE_VRS = frozenset({"DA", "TM", "DT"})
@@ -48,8 +49,8 @@ class Key:
     """Asked of all values of the attribute, as text; empty if it has none."""
     one_of: tuple[str, ...] = ()
     """The exact values that match, if the key is such a list; folded for names."""
-    fragment: str = ""
-    """The longest text that each matching value holds; folded for names."""
+    fragments: tuple[str, ...] = ()
+    """Texts that each matching value holds; folded for names."""
     least: str = ""
     most: str = ""
     """Ends of a range of dates; empty is open."""
@@ -151,20 +152,20 @@ def _text_key(path: Path, vr: str, text: str) -> Key:
         path,
         vr,
         lambda values: any(_glob(text, value) for value in values),
-        fragment=_longest_literal(text),
+        fragments=_literals(text),
     )
 
 
 def _name_key(path: Path, vr: str, text: str) -> Key:
     folded = fold_name(text)
-    fragment = max(map(_longest_literal, folded.split("=")), key=len)
+    fragments = _literals(folded.replace("=", "*"))
     if "=" in folded:
         asked = folded.split("=")
 
         def matches_groups(values: list[str]) -> bool:
             return any(_groups_match(asked, fold_name(value)) for value in values)
 
-        return Key(path, vr, matches_groups, fragment=fragment)
+        return Key(path, vr, matches_groups, fragments=fragments)
 
     def matches_any_group(values: list[str]) -> bool:
         return any(
@@ -173,7 +174,7 @@ def _name_key(path: Path, vr: str, text: str) -> Key:
             for group in fold_name(value).split("=")
         )
 
-    return Key(path, vr, matches_any_group, fragment=fragment)
+    return Key(path, vr, matches_any_group, fragments=fragments)
 
 
 def _groups_match(asked: list[str], value: str) -> bool:
@@ -243,8 +244,10 @@ def _is_pattern(text: str) -> bool:
     return "*" in text or "?" in text
 
 
-def _longest_literal(text: str) -> str:
-    return max(re.split(r"[*?]", text), key=len)
+def _literals(text: str) -> tuple[str, ...]:
+    """Return the longest texts between wildcards, not more than a database likes."""
+    pieces = sorted(filter(None, re.split(r"[*?]", text)), key=len)
+    return tuple(pieces[-_MOST_FRAGMENTS:])
 
 
 def _glob(pattern: str, text: str) -> bool:

@@ -10,6 +10,7 @@ number of matches.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
@@ -41,6 +42,20 @@ __all__ = ["Query", "Search"]
 _FIRST_PAGE = 128
 _PAGE = 500
 _LONGEST_INLINE = 1024
+# Of these the database compares whole values as the keys do.
+_EXACT = frozenset(
+    {
+        Tags.STUDY_INSTANCE_UID, Tags.PATIENT_ID, Tags.ACCESSION_NUMBER,
+        Tags.MODALITIES_IN_STUDY,
+    }
+)  # fmt: skip
+_WRITTEN = frozenset(CATALOGUED_STUDY)
+_COLUMNS = {
+    Tags.STUDY_INSTANCE_UID: catalogue_study.c.study_instance_uid,
+    Tags.PATIENT_ID: catalogue_study.c.patient_id,
+    Tags.ACCESSION_NUMBER: catalogue_study.c.accession_number,
+    Tags.PATIENT_NAME: catalogue_study.c.patient_name,
+}
 # Two keys that exclude each other: no UID is empty.
 _NOTHING = ("",)
 _INDEXED = frozenset(
@@ -89,8 +104,15 @@ class Search:
         self._database = database
         self._store = store
 
-    def find(self, query: Query) -> Iterator[JsonModel]:
+    def find(self, query: Query, offset: int = 0) -> Iterator[JsonModel]:
         """Find what matches.
+
+        Parameters
+        ----------
+        query
+            What is asked for.
+        offset
+            How many matches are left out before the first.
 
         Returns
         -------
@@ -106,31 +128,49 @@ class Search:
         """
         match query.level:
             case Level.STUDY:
-                return self._studies(query)
+                return self._studies(query, offset)
             case Level.SERIES:
-                return (model for _, model in self._series(query, query.keys))
+                found = (model for _, model in self._series(query, query.keys))
+                return islice(found, offset, None)
             case Level.IMAGE:
-                return self._instances(query)
+                return islice(self._instances(query), offset, None)
 
     # -- studies -----------------------------------------------------------------------
 
-    def _studies(self, query: Query) -> Iterator[JsonModel]:
+    def _studies(self, query: Query, offset: int) -> Iterator[JsonModel]:
         conditions = _study_conditions(query)
-        keys = [key for key in query.keys if key.path[0] not in _CONTENTS]
+        keys = [key for key in query.keys if not _decided_by_database(key)]
+        # What is counted is counted for those that match in everything else.
+        counted = [key for key in keys if key.path[0] in _STUDY_COUNTS]
+        kept = [key for key in keys if key not in counted]
+        skipped = 0 if keys else offset
+        left = offset - skipped
         before: int | None = None
         size = _FIRST_PAGE
         while True:
             with self._database.read() as connection:
                 page = catalogue.study_page(
-                    connection, conditions, before=before, limit=size
+                    connection, conditions, before=before, limit=size, offset=skipped
                 )
-                models = _study_models(connection, page, query)
-            yield from (
-                model for model in models if all(key.holds(model) for key in keys)
-            )
+                rows = [(row, json.loads(row.attributes)) for row in page]
+                rows = [
+                    (row, model)
+                    for row, model in rows
+                    if all(key.holds(model) for key in kept)
+                ]
+                if not counted:
+                    drop = min(left, len(rows))
+                    left, rows = left - drop, rows[drop:]
+                models = _study_models(connection, rows, query)
+            for model in models:
+                if all(key.holds(model) for key in counted):
+                    if left:
+                        left -= 1
+                    else:
+                        yield model
             if len(page) < size:
                 return
-            before, size = page[-1].study_id, _PAGE
+            before, size, skipped = page[-1].study_id, _PAGE, 0
 
     # -- series ------------------------------------------------------------------------
 
@@ -242,9 +282,9 @@ _CONTENTS = frozenset({Tags.SOP_INSTANCE_UID, Tags.SOP_CLASS_UID})
 
 
 def _study_models(
-    connection: Any, page: Sequence[CataloguedStudy], query: Query
+    connection: Any, rows: Sequence[tuple[CataloguedStudy, JsonModel]], query: Query
 ) -> list[JsonModel]:
-    ids = [row.study_id for row in page]
+    ids = [row.study_id for row, _ in rows]
     if not ids:
         return []
     counts = catalogue.counts_of_studies(connection, ids)
@@ -255,8 +295,7 @@ def _study_models(
         catalogue.sop_classes_of_studies(connection, ids) if wanted or asked else {}
     )
     models = []
-    for row in page:
-        model: JsonModel = json.loads(row.attributes)
+    for row, model in rows:
         series, instances = counts[row.study_id]
         _put(model, Tags.INSTANCE_AVAILABILITY, "CS", "ONLINE")
         _put(model, Tags.MODALITIES_IN_STUDY, "CS", *modalities[row.study_id])
@@ -284,7 +323,8 @@ def _series_models(
             before=None,
             limit=len(ids),
         )
-        models = _study_models(connection, rows, query)
+        read = [(row, json.loads(row.attributes)) for row in rows]
+        models = _study_models(connection, read, query)
         of_studies = {
             row.study_id: model for row, model in zip(rows, models, strict=True)
         }
@@ -314,32 +354,7 @@ def _put(model: JsonModel, tag: int, vr: str, *values: str | int) -> None:
 
 
 def _study_conditions(query: Query) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    columns = catalogue_study.c
-    for key in query.keys:
-        if len(key.path) > 1:
-            continue
-        match key.path[0]:
-            case Tags.STUDY_INSTANCE_UID:
-                conditions += _equal_or_like(columns.study_instance_uid, key)
-            case Tags.PATIENT_ID:
-                conditions += _equal_or_like(columns.patient_id, key)
-            case Tags.ACCESSION_NUMBER:
-                conditions += _equal_or_like(columns.accession_number, key)
-            case Tags.PATIENT_NAME:
-                conditions += _equal_or_like(columns.patient_name, key)
-            case Tags.STUDY_DATE:
-                conditions += _within(columns.study_date, key)
-            case Tags.MODALITIES_IN_STUDY if key.one_of:
-                conditions.append(
-                    columns.study_id.in_(
-                        select(catalogue_series.c.study_id).where(
-                            catalogue_series.c.modality.in_(key.one_of)
-                        )
-                    )
-                )
-            case _:
-                pass
+    conditions = [one for key in query.keys for one in _conditions_of(key)]
     instances = query.values(Tags.SOP_INSTANCE_UID)
     classes = query.values(Tags.SOP_CLASS_UID) or query.values(
         Tags.SOP_CLASSES_IN_STUDY
@@ -351,6 +366,22 @@ def _study_conditions(query: Query) -> list[ColumnElement[bool]]:
             )
         )
     return conditions
+
+
+def _conditions_of(key: Key) -> list[ColumnElement[bool]]:
+    tag = key.path[0]
+    if len(key.path) > 1:
+        return []
+    if tag in _COLUMNS:
+        return _equal_or_like(_COLUMNS[tag], key)
+    if tag == Tags.STUDY_DATE:
+        return _within(catalogue_study.c.study_date, key)
+    if tag == Tags.MODALITIES_IN_STUDY and key.one_of:
+        of_series = select(catalogue_series.c.study_id).where(
+            catalogue_series.c.modality.in_(key.one_of)
+        )
+        return [catalogue_study.c.study_id.in_(of_series)]
+    return _mentioned(key) if tag in _WRITTEN else []
 
 
 def _series_conditions(query: Query) -> list[ColumnElement[bool]]:
@@ -366,10 +397,29 @@ def _series_conditions(query: Query) -> list[ColumnElement[bool]]:
 def _equal_or_like(column: ColumnElement[str], key: Key) -> list[ColumnElement[bool]]:
     if key.one_of:
         return [column.in_(key.one_of)]
-    if key.fragment:
-        # The key itself decides; a simple pattern costs the database little.
-        return [column.contains(key.fragment, autoescape=True)]
-    return []
+    # The key itself decides; simple patterns cost the database little.
+    return [column.contains(text, autoescape=True) for text in key.fragments]
+
+
+def _mentioned(key: Key) -> list[ColumnElement[bool]]:
+    """Narrow to rows whose JSON has the text somewhere; the key itself decides."""
+    column = catalogue_study.c.attributes
+    if key.vr == "PN":
+        return []  # folded for comparing, and not in the JSON
+    texts = key.fragments or (key.one_of if len(key.one_of) == 1 else ())
+    return [column.contains(json.dumps(one)[1:-1], autoescape=True) for one in texts]
+
+
+def _decided_by_database(key: Key) -> bool:
+    """Tell whether the conditions of a study say all that the key does."""
+    if len(key.path) > 1:
+        return False
+    tag = key.path[0]
+    if tag in _CONTENTS:
+        return True
+    if tag == Tags.STUDY_DATE:
+        return bool(key.least or key.most)
+    return tag in _EXACT and bool(key.one_of)
 
 
 def _within(column: ColumnElement[str], key: Key) -> list[ColumnElement[bool]]:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -107,3 +108,26 @@ def test_an_image_without_usable_pixels_is_refused(image, reason):
 def test_anything_but_a_plane_of_float32_is_a_bug_of_the_caller(image):
     with pytest.raises(InternalError, match="float32"):
         prepare(image, InputSpecification(rows=4, columns=4))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((1500, 1100), (224, 224)), ((1999, 733), (97, 211)), ((1031, 1029), (515, 64))],
+)
+def test_a_large_image_shrinks_to_what_area_averaging_in_double_precision_gives(
+    shape, wanted
+):
+    image = np.random.default_rng(3).random(shape, "f4")
+
+    shrunk = resize(image, InputSpecification(rows=wanted[0], columns=wanted[1]))
+
+    exact = cv2.resize(image.astype("f8"), wanted[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(shrunk - exact).max() < 1e-6
+
+
+def test_one_value_that_is_not_finite_refuses_a_large_image():
+    image = np.zeros((1500, 1100), "f4")
+    image[1499, 0] = np.inf
+
+    with pytest.raises(UnsupportedImage):
+        resize(image, InputSpecification(rows=224, columns=224))
