@@ -18,6 +18,7 @@ from core.errors import (
     StoreUnavailable,
 )
 from dicom_node.receive import FreeSpace, Receiver
+from dicom_node.segment_log import LARGEST_BODY
 from dicom_node.statuses import StorageOutcome, answer_for
 from tests.data_sets import INSTANCE, JPEG, Sample
 from tests.receiving import Order, Receiving, eventually, receiving, settings_for
@@ -54,6 +55,24 @@ def test_a_sound_instance_is_stored_as_it_came(node: Receiving) -> None:
     assert eventually(lambda: node.rows() == {INSTANCE: sha256})
     assert node.store.path_of(sha256).read_bytes().endswith(sample.data_set)
     assert node.store.verify(sha256)
+
+
+@pytest.mark.parametrize("beyond", [-200, 1, 300_000])
+def test_an_instance_too_large_for_the_log_is_stored_as_it_came(
+    node: Receiving, beyond: int
+) -> None:
+    sample = Sample(pixels=os.urandom((LARGEST_BODY + beyond) // 2 * 2))
+    sink = node.receiver.begin(sample.meta)
+    for start in range(0, len(sample.data_set), 100_000):
+        sink.write(sample.data_set[start : start + 100_000])
+
+    answer = sink.commit()
+
+    sha256 = hashlib.sha256(sample.data_set).hexdigest()
+    assert answer.status == 0x0000
+    assert eventually(lambda: node.rows() == {INSTANCE: sha256})
+    assert node.store.verify(sha256)
+    assert eventually(node.nothing_waits)
 
 
 def test_what_is_indexed_leaves_the_inbox_and_is_told(node: Receiving) -> None:

@@ -221,6 +221,48 @@ def test_an_append_that_could_not_be_synced_is_not_told_to_the_index(
     assert sorted(log.numbers()) == [0, 2]
 
 
+def test_a_segment_that_failed_takes_no_more_and_is_recycled_in_the_end(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(5, "input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(Exception, match="Input/output"):
+            log.append(1)
+    (failed,) = log.log.table.with_state(SegmentState.FULL)
+    log.append(2)
+
+    (one,) = log.arrived()
+    assert one.segment != failed
+    assert log.reader.recycle() == 1
+
+
+def test_files_are_synced_before_their_copies_in_the_log_are_given_up(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for number in range(5):
+        log.append(number)
+    log.reader.done(log.arrived())
+
+    def sync(_folder: Path) -> None:
+        calls.append("sync")
+
+    def write_header(*_: object) -> None:
+        calls.append("header")
+
+    monkeypatch.setattr("dicom_node.segment_log.reader.sync_file_system", sync)
+    monkeypatch.setattr(log.log.files, "write_header", write_header)
+    log.reader.recycle()
+    log.reader.checkpoint()
+
+    assert calls[0] == "sync"
+    assert calls[-2:] == ["sync", "header"]
+    assert "header" in calls[1:-2]
+
+
 def test_a_listener_that_died_leaves_its_segment_to_be_read_and_recycled(
     log: Log,
 ) -> None:
