@@ -41,7 +41,7 @@ def make_instance(
     dataset.PatientID = f"ID{study}"
     dataset.PatientBirthDate = "19700102"
     dataset.PatientSex = "O"
-    dataset.StudyDate = f"202601{study:02d}"
+    dataset.StudyDate = f"202601{(study - 1) % 28 + 1:02d}"
     dataset.StudyTime = "101500"
     dataset.StudyID = str(study)
     dataset.AccessionNumber = f"ACC{study}"

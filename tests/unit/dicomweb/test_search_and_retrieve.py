@@ -107,10 +107,11 @@ def test_series_of_a_study_have_what_ohif_asks_for(tmp_path: Path) -> None:
     assert [one["00201209"]["Value"] for one in found] == [[1], [1]]
 
 
-def test_limit_and_offset_page_through_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["", "&StudyDescription=Ch*", "&StudyID="])
+def test_limit_and_offset_page_through_everything(tmp_path: Path, key: str) -> None:
     with served(tmp_path, *(make_instance(n) for n in range(1, 6))) as (client, _):
         pages = [
-            client.get(f"studies?limit=2&offset={offset}").json()
+            client.get(f"studies?limit=2&offset={offset}{key}").json()
             for offset in (0, 2, 4, 6)
         ]
 
