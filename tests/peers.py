@@ -244,11 +244,14 @@ class RecordingPacs:
         )
 
     def stop(self) -> None:
-        """Listen no more; what was kept stays."""
+        """Listen no more and abort what is open; what was kept stays."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
             server.server_close()
+            # Couriers keep their association for a while.
+            for association in server.active_associations:
+                association.abort()
 
     def _keep(self, event: Event) -> int:
         request = event.request
