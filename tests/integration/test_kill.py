@@ -266,16 +266,18 @@ def test_a_destination_that_was_away_gets_its_report_once_it_is_back(world):
     study = world.study("pacs-away")
     world.pacs.stop()
 
-    world.send(study)
-    world.system.wait_for(
-        lambda: any(
-            row["attempts"] >= 2
-            for row in world.system.deliveries()
-            if row["state"] != "delivered"
-        ),
-        "two attempts at the closed port",
-    )
-    world.pacs.start()
+    try:
+        world.send(study)
+        world.system.wait_for(
+            lambda: any(
+                row["attempts"] >= 2
+                for row in world.system.deliveries()
+                if row["state"] != "delivered"
+            ),
+            "two attempts at the closed port",
+        )
+    finally:
+        world.pacs.start()
 
     world.ends_in_one_report(study)
 
