@@ -11,7 +11,12 @@ from typing import Protocol
 from core.received import ReceivedInstance
 from dicom_node.inbox import Inbox, InboxEntry, NotedConflict
 from dicom_node.instance_store import InstanceStore
-from dicom_node.segment_log import Logged, LogReader, scrubbing_is_wanted
+from dicom_node.segment_log import (
+    WANTED_FREE,
+    Logged,
+    LogReader,
+    scrubbing_is_wanted,
+)
 
 __all__ = ["Arrival", "ArrivalSource", "InboxSource", "LogSource"]
 
@@ -59,6 +64,9 @@ class ArrivalSource(Protocol):
 
     def pressing(self) -> bool:
         """Tell whether room runs out, so that there is no time to wait for a pause."""
+
+    def make_room(self) -> None:
+        """See to it that receiving can go on while arrivals wait to be written."""
 
     def rest(self) -> None:
         """Use a pause in which nothing arrives.
@@ -118,6 +126,9 @@ class InboxSource:
         """Files have as much room as the disk."""
         return False
 
+    def make_room(self) -> None:
+        """There is nothing to prepare for a file."""
+
     def rest(self) -> None:
         """Nothing is left over."""
 
@@ -168,6 +179,10 @@ class LogSource:
     def pressing(self) -> bool:
         """Tell whether a third of the log is all that is left."""
         return self._reader.free_share() < 1 / 3
+
+    def make_room(self) -> None:
+        """Make another segment before the last free one is taken."""
+        self._reader.prepare(WANTED_FREE)
 
     def rest(self) -> None:
         """Note how far the log is done with, so that a restart need not read it.

@@ -160,6 +160,8 @@ class IndexWriter:
             ending = self._ending
         deadline = time.monotonic() + self._delay_s
         while time.monotonic() < deadline and not self._ending:
+            for source in self._sources:
+                source.make_room()
             if any(source.pressing() for source in self._sources):
                 return
             # Rung again within so short a time: they are busy sending.

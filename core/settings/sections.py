@@ -202,9 +202,10 @@ class StoreSettings(Section):
         json_schema_extra=unit("bytes"),
     )
     index_delay_s: Seconds = Field(
-        1.0,
+        3.0,
         description="How long the index waits for a pause in what is sent, so that "
-        "receiving has disk and cores to itself. Afterwards it works beside it.",
+        "a study that is sent in one go has disk and cores to itself. Afterwards it "
+        "works beside it.",
         json_schema_extra=unit("seconds"),
     )
     durable_writes: bool = Field(

@@ -6,13 +6,14 @@ are built behind the log, from what is read back out of it.
 """
 
 from dicom_node.segment_log.log import LogFull, SegmentLog
-from dicom_node.segment_log.reader import Logged, LogReader
+from dicom_node.segment_log.reader import WANTED_FREE, Logged, LogReader
 from dicom_node.segment_log.record import HEAD_BYTES, LARGEST_BODY
 from dicom_node.segment_log.scrubbing import ask_for_scrubbing, scrubbing_is_wanted
 
 __all__ = [
     "HEAD_BYTES",
     "LARGEST_BODY",
+    "WANTED_FREE",
     "LogFull",
     "LogReader",
     "Logged",

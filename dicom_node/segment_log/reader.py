@@ -30,12 +30,12 @@ from dicom_node.segment_log.segments import (
     SegmentState,
 )
 
-__all__ = ["LogReader", "Logged"]
+__all__ = ["WANTED_FREE", "LogReader", "Logged"]
 
 # Fewer free segments than this, and one more is made if there may be more; in a pause,
 # enough for the next study or two.
-_WANTED_FREE = 2
-_WANTED_FREE_IN_A_PAUSE = 8
+WANTED_FREE = 2
+_IN_A_PAUSE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class LogReader:
                     "log_header_damaged", name=self._files.path(number).name
                 )
             yield from self._recover_segment(number, header)
-        self.prepare(_WANTED_FREE)
+        self.prepare(WANTED_FREE)
 
     def arrived(self, limit: int) -> list[Logged]:
         """Return durable instances that were not returned before.
@@ -187,7 +187,7 @@ class LogReader:
             self._sync()
         for number in ready:
             self._recycle(number)
-        self.prepare(_WANTED_FREE)
+        self.prepare(WANTED_FREE)
         return len(ready)
 
     def checkpoint(self) -> None:
@@ -202,7 +202,7 @@ class LogReader:
         self._sync()
         for number in self._table.with_state(SegmentState.OPEN):
             self._files.write_header(number, self._reading(number).consumed())
-        self.prepare(_WANTED_FREE_IN_A_PAUSE)
+        self.prepare(_IN_A_PAUSE)
 
     def scrub(self) -> None:
         """Overwrite everything that is done with, so that nothing is left of it.

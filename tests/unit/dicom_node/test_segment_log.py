@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from core.received import ReceivedInstance
 from core.settings import Priority
-from dicom_node.segment_log import HEAD_BYTES, LogFull, Logged, LogReader, SegmentLog
+from dicom_node.segment_log import (
+    HEAD_BYTES,
+    WANTED_FREE,
+    LogFull,
+    Logged,
+    LogReader,
+    SegmentLog,
+)
 from dicom_node.segment_log.record import decode_head, encode_head, record_bytes
 from dicom_node.segment_log.segments import FIRST_RECORD_AT, SegmentState
 from dicom_node.shared_state import SharedLock
@@ -370,3 +377,15 @@ def test_a_head_says_what_was_put_into_it(
     assert record.instance == instance
     assert decode_head(head, generation=generation + 1, sequence=9) is None
     assert decode_head(head, generation=generation, sequence=8) is None
+
+
+def test_there_is_always_a_segment_more_than_is_used_as_long_as_there_may_be(
+    tmp_path: Path,
+) -> None:
+    log = Log(tmp_path, segments=6)
+    for number in range(20):
+        log.append(number)
+        log.reader.prepare(WANTED_FREE)
+
+    assert len(log.numbers()) == 20
+    log.close()
