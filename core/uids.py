@@ -7,6 +7,7 @@ worker, writes the same object again instead of a second one.
 import hashlib
 import re
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = [
@@ -25,6 +26,8 @@ MAXIMUM_UID_LENGTH = 64
 _NAMESPACE = uuid.UUID("6f1f0a52-6b1e-5a3c-9d0e-2f4f5ec0d1ea")
 
 
+# Of the UIDs of an instance all but its own come again and again.
+@lru_cache(maxsize=4096)
 def is_valid_uid(text: str) -> bool:
     """Tell whether `text` obeys the rule for UIDs.
 

@@ -6,6 +6,7 @@ came from, so that a file alone is enough to index its instance again.
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO
 
 from core.errors import InvalidInstance
@@ -41,22 +42,43 @@ def encode_file_meta(meta: FileMeta) -> bytes:
     ------
     PS3.10 7.1 and Table 7.1-1; PS3.5 A.2 (Explicit VR Little Endian).
     """
-    elements = b"".join(
-        (
-            _element(0x0001, b"OB", b"\x00\x01"),
-            _element(0x0002, b"UI", meta.sop_class_uid.encode("ascii")),
-            _element(0x0003, b"UI", meta.sop_instance_uid.encode("ascii")),
-            _element(0x0010, b"UI", meta.transfer_syntax_uid.encode("ascii")),
-            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-            _element(0x0016, b"AE", _ascii(meta.calling_ae_title)),
-            _element(0x0017, b"AE", _ascii(meta.calling_ae_title)),
-            _element(0x0018, b"AE", _ascii(meta.called_ae_title)),
-            _element(0x0026, b"UR", _ascii(_URL_SCHEME + _host(meta.peer_address))),
+    elements = (
+        _before_the_uid(meta.sop_class_uid)
+        + _element(0x0003, b"UI", meta.sop_instance_uid.encode("ascii"))
+        + _behind_the_uid(
+            meta.transfer_syntax_uid,
+            meta.calling_ae_title,
+            meta.called_ae_title,
+            meta.peer_address,
         )
     )
     length = _element(0x0000, b"UL", struct.pack("<L", len(elements)))
     return _PREAMBLE + length + elements
+
+
+# Within an association all but the UID is the same.
+@lru_cache(maxsize=256)
+def _before_the_uid(sop_class_uid: str) -> bytes:
+    return _element(0x0001, b"OB", b"\x00\x01") + _element(
+        0x0002, b"UI", sop_class_uid.encode("ascii")
+    )
+
+
+@lru_cache(maxsize=256)
+def _behind_the_uid(
+    transfer_syntax_uid: str, calling: str, called: str, address: str
+) -> bytes:
+    return b"".join(
+        (
+            _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii")),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+            _element(0x0016, b"AE", _ascii(calling)),
+            _element(0x0017, b"AE", _ascii(calling)),
+            _element(0x0018, b"AE", _ascii(called)),
+            _element(0x0026, b"UR", _ascii(_URL_SCHEME + _host(address))),
+        )
+    )
 
 
 def read_file_meta(file: BinaryIO) -> tuple[FileMeta, int]:

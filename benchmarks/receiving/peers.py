@@ -6,6 +6,7 @@ All of them take Explicit VR Little Endian. The peers sync no instance to the di
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class Receiver:
     """Whether data sets must be kept byte by byte; else element by element."""
 
 
+# What `dicom_node.segment_log.reader` prepares when nothing arrives.
+_SEGMENTS_IN_A_PAUSE = 8
+
 Start = Callable[[Path], AbstractContextManager[Receiver]]
 
 
@@ -66,11 +70,26 @@ def secondread(
         port, tls_port = free_port(), free_port()
         more = dict(settings or {}) | (_tls_settings(tls_port) if tls else {})
         with node(folder, port, root=root, settings=more) as program:
+            if more.get("SECONDREAD_STORE__RECEIVE_ORDER") != "file":
+                _wait_for_segments(folder / "data" / "log")
             # Its store: what lies there is in the index, too.
             kept = _files_below(folder / "data" / "objects")
             yield Receiver(program, tls_port if tls else port, kept, exact=True)
 
     return start
+
+
+def _wait_for_segments(log: Path) -> None:
+    """Wait for what a node prepares once in its life, in its first idle seconds.
+
+    Segments are recycled from then on; without the wait, the first use of a fresh folder
+    would be measured, in which they are written during the run.
+    """
+    deadline = time.monotonic() + 15
+    while len(list(log.glob("*.segment"))) < _SEGMENTS_IN_A_PAUSE:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.1)
 
 
 def _tls_settings(port: int) -> dict[str, str]:
