@@ -82,7 +82,7 @@ def secondread(
 def _wait_for_segments(log: Path) -> None:
     """Wait for what a node prepares once in its life, in its first idle seconds.
 
-    Segments are recycled from then on; without the wait, the first use of a fresh folder
+    Segments are recycled from then on; without the wait, the first use of a folder
     would be measured, in which they are written during the run.
     """
     deadline = time.monotonic() + 15
