@@ -22,7 +22,12 @@ from core.log import get_log
 from core.received import ReceivedInstance
 from core.settings import Priority
 from core.uids import is_valid_uid
-from dicom_node.durable_files import make_folder, storage_errors, sync_folder
+from dicom_node.durable_files import (
+    begin_writing_out,
+    make_folder,
+    storage_errors,
+    sync_folder,
+)
 from dicom_node.element_walk import Encoding, InstanceFacts, walk
 from dicom_node.file_meta import FileMeta, encode_file_meta, read_file_meta
 
@@ -40,6 +45,7 @@ _ENTRY_NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})(-[0-9a-f]{8})?")
 # modalities may be our phantom, which is there to be read.
 _OWN_MANUFACTURER = "secondread"
 _RESULT_MODALITIES = frozenset({"SR", "PR", "SEG", "KO"})
+_WRITE_OUT_BYTES = 8 << 20
 _LONGEST_MODALITY = 16  # CS, PS3.5 6.2
 
 
@@ -172,6 +178,7 @@ class PartFile:
         self._path = folder / f"{secrets.token_hex(16)}.part"
         self._digest = hashlib.sha256()
         self.size = 0
+        self._writing_out = 0
         head = encode_file_meta(meta)
         self._data_set_at = len(head)
         with storage_errors():
@@ -201,6 +208,12 @@ class PartFile:
         self.size += len(fragment)
         with storage_errors():
             _write_all(self._descriptor, fragment)
+        if self.size - self._writing_out >= _WRITE_OUT_BYTES:
+            # While the rest comes in, so that the peer does not wait for all of it.
+            begin_writing_out(
+                self._descriptor, self._writing_out, self.size - self._writing_out
+            )
+            self._writing_out = self.size
 
     def walk(self, transfer_syntax_uid: str) -> InstanceFacts:
         """Walk what was written.
