@@ -8,11 +8,10 @@ PS3.16 TID 1500, TID 1501, TID 1001 to 1004; PS3.3 C.17.2.
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydicom import Dataset, config
+from pydicom import Dataset
 
 from core.assessment import Assessment, FindingAssessment
 from core.domain import Analysed, Finding
-from core.errors import InvalidReport
 from worker.report import codes
 from worker.report.context import PredecessorReport, ReportContext
 from worker.report.readback import (
@@ -25,6 +24,7 @@ from worker.report.readback import (
     children,
     is_coded,
     parsed,
+    read_back,
     require,
     tracking_uid,
     walk,
@@ -57,28 +57,16 @@ def check_assessment(
     InvalidReport
         At the first difference.
     """
-    try:
-        with config.disable_value_validation():
-            document = parsed(data)
-            check_identity(document, reading, context)
-            check_tree(document)
-            check_references(document, reading)
-            _check_signature(document, assessment, context)
-            _check_assessed(document, assessed, context)
-            _check_observers(document, assessment)
-            _check_decision(document, assessment, vocabulary)
-            _check_findings(document, assessment, reading, context, vocabulary)
-    except InvalidReport as error:
-        raise InvalidReport(
-            f"assessment {context.sop_instance_uid} of study "
-            f"{context.study_instance_uid} failed its read-back: {error}"
-        ) from error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InvalidReport(
-            f"assessment {context.sop_instance_uid} of study "
-            f"{context.study_instance_uid} failed its read-back: it could not be "
-            f"read as a report ({type(error).__name__})"
-        ) from error
+    with read_back("assessment", context):
+        document = parsed(data)
+        check_identity(document, reading, context)
+        check_tree(document)
+        check_references(document, reading)
+        _check_signature(document, assessment, context)
+        _check_assessed(document, assessed, context)
+        _check_observers(document, assessment)
+        _check_decision(document, assessment, vocabulary)
+        _check_findings(document, assessment, reading, context, vocabulary)
 
 
 def _check_signature(

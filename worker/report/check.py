@@ -9,11 +9,10 @@ Source
 PS3.16 TID 1500, TID 1501, TID 1410; PS3.3 C.17.2, C.17.3; PS3.10 7.1.
 """
 
-from pydicom import Dataset, config
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from core.domain import Analysed, Failed, Finding, Presence, Reading
-from core.errors import InvalidReport
 from worker.report import codes
 from worker.report.context import STATUS_IDENTIFIER, ReportContext
 from worker.report.readback import (
@@ -26,6 +25,7 @@ from worker.report.readback import (
     children,
     is_coded,
     parsed,
+    read_back,
     reference,
     require,
     tracking_uid,
@@ -55,26 +55,13 @@ def check_report(data: bytes, reading: Reading, context: ReportContext) -> None:
     InvalidReport
         At the first difference; the message names the report and what was expected.
     """
-    try:
-        with config.disable_value_validation():
-            dataset = parsed(data)
-            check_identity(dataset, reading, context)
-            _check_flags(dataset, reading)
-            check_tree(dataset)
-            check_references(dataset, reading)
-            _check_content(dataset, reading, context)
-    except InvalidReport as error:
-        raise InvalidReport(
-            f"report {context.sop_instance_uid} of study "
-            f"{context.study_instance_uid} failed its read-back: {error}"
-        ) from error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # A parsed file that lacks what every report has; which one is in the cause.
-        raise InvalidReport(
-            f"report {context.sop_instance_uid} of study "
-            f"{context.study_instance_uid} failed its read-back: it could not be "
-            f"read as a report ({type(error).__name__})"
-        ) from error
+    with read_back("report", context):
+        dataset = parsed(data)
+        check_identity(dataset, reading, context)
+        _check_flags(dataset, reading)
+        check_tree(dataset)
+        check_references(dataset, reading)
+        _check_content(dataset, reading, context)
 
 
 def _check_flags(dataset: Dataset, reading: Reading) -> None:

@@ -10,10 +10,11 @@ PS3.16 TID 1500; PS3.3 C.17.2, C.17.3; PS3.10 7.1.
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO
 
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset, config, dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
@@ -34,6 +35,7 @@ __all__ = [
     "children",
     "is_coded",
     "parsed",
+    "read_back",
     "reference",
     "require",
     "tracking_uid",
@@ -53,6 +55,38 @@ _UNREADABLE = (
     ValueError,
     struct.error,
 )
+
+
+@contextmanager
+def read_back(what: str, context: ReportContext) -> Iterator[None]:
+    """Say of which document a difference was found; nothing is raised but that.
+
+    Parameters
+    ----------
+    what
+        `report` or `assessment`.
+    context
+        Of the document.
+
+    Raises
+    ------
+    InvalidReport
+        If the block finds a difference, or what every document has is missing.
+    """
+    name = (
+        f"{what} {context.sop_instance_uid} of study {context.study_instance_uid} "
+        "failed its read-back"
+    )
+    try:
+        with config.disable_value_validation():
+            yield
+    except InvalidReport as error:
+        raise InvalidReport(f"{name}: {error}") from error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # A parsed file that lacks what every report has; which one is in the cause.
+        raise InvalidReport(
+            f"{name}: it could not be read as a report ({type(error).__name__})"
+        ) from error
 
 
 def require(condition: bool, expectation: str) -> None:
